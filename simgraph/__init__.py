@@ -1,0 +1,38 @@
+"""simgraph: declare a simulator as a graph of named variables, train once, ask any conditional by name."""
+
+from simgraph.compile import Compiled, compile
+from simgraph.dsl import Node, Plate, deterministic, node, plate
+from simgraph.errors import SimgraphError, SimgraphWarning
+from simgraph.graph import Graph
+from simgraph.query import Heun, Model, Multistep, Query, Sampler, Samples, fit, load, missing
+from simgraph.simformer import Architecture
+from simgraph.traces import Traces, simulate
+from simgraph.train import Settings
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Architecture",
+    "Compiled",
+    "Graph",
+    "Heun",
+    "Model",
+    "Multistep",
+    "Node",
+    "Plate",
+    "Query",
+    "Sampler",
+    "Samples",
+    "Settings",
+    "SimgraphError",
+    "SimgraphWarning",
+    "Traces",
+    "compile",
+    "deterministic",
+    "fit",
+    "load",
+    "missing",
+    "node",
+    "plate",
+    "simulate",
+]

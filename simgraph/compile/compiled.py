@@ -1,0 +1,199 @@
+"""A graph with everything that training needs: tokens, supports, tokenizers and the mask rule."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from simgraph.compile.explain import explain, mask_text
+from simgraph.compile.layout import Layout
+from simgraph.compile.links import families
+from simgraph.compile.masks import ABSENT, LATENT, OBSERVED, Form, MaskRule
+from simgraph.compile.probe import probe
+from simgraph.compile.tokenizers import tokenizer_for
+from simgraph.dsl import Node
+from simgraph.errors import DeclarationError, QueryError, ShapeError, UnknownNameError, did_you_mean
+from simgraph.graph import Graph
+from simgraph.traces import Traces
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["DEFAULT_DEPTH", "Compiled", "Names", "compile", "name_of"]
+
+DEFAULT_DEPTH = 4
+"""Attention layers of the default network."""
+
+_PROBE = 32
+"""Traces that are simulated to learn shapes and supports when none are handed over."""
+
+Names = Iterable[str | Node]
+
+
+def compile(
+    graph: Graph, traces: Traces | None = None, *, observed: Form = "relay", seed: int = 0
+) -> Compiled:
+    """Compiles a graph: finds shapes and supports, lays out the tokens and derives the mask rule.
+
+    Args:
+        graph: The graph.
+        traces: Traces of the graph; a few are simulated if there are none.
+        observed: What observed tokens read: ``"relay"`` (learns faster) or ``"cached"`` (samples faster when
+            most tokens are observed); see :mod:`simgraph.compile.masks`.
+        seed: Seed of the traces that are simulated.
+
+    Returns:
+        The compiled graph. Its tokenizers are fitted by training.
+
+    Raises:
+        TracesError: If the traces do not hold the graph's variables.
+        SupportError: If a support has no tokenizer.
+
+    Example:
+        >>> from torch.distributions import Normal
+        >>> from simgraph import Graph, node
+        >>> @node
+        ... def theta():
+        ...     return Normal(0.0, 1.0)
+        >>> @node
+        ... def x(theta):
+        ...     return Normal(theta, 0.5)
+        >>> compile(Graph(theta, x)).tokens
+        [('theta', ()), ('x', ())]
+    """
+    if not isinstance(graph, Graph):
+        raise DeclarationError(f"compile(...) takes a Graph, not {graph!r}.\n  For example: compile(Graph(theta, x))")
+    if observed not in ("relay", "cached"):
+        raise DeclarationError(f"observed={observed!r} is not known; choose 'relay' or 'cached'.")
+    if not graph.variables:
+        raise DeclarationError("the graph has no variables: every node is an object without a shape.")
+    variables = probe(graph, graph.simulate(_PROBE, seed=seed) if traces is None else traces)
+    plates = {name: [plate.name for plate in graph[name].plates] for name in variables}
+    layout = Layout({name: tokenizer_for(variable) for name, variable in variables.items()}, plates)
+    return Compiled(layout, MaskRule(families(graph, layout), observed), graph)
+
+
+@dataclass(frozen=True)
+class Compiled:
+    """A compiled graph.
+
+    Attributes:
+        layout: The tokens.
+        rule: Derives edge masks.
+        graph: The graph that was compiled; None for a model that was loaded without it.
+    """
+
+    layout: Layout
+    rule: MaskRule
+    graph: Graph | None = None
+
+    @property
+    def tokens(self) -> list[tuple[str, tuple[int, ...]]]:
+        """The tokens in order, each a pair (name, index of its element)."""
+        return list(self.layout.tokens)
+
+    def fit(self, traces: Traces) -> Compiled:
+        """Returns the compiled graph with its tokenizers fitted to traces."""
+        fitted = {
+            name: tokenizer.fit(traces[name], traces.present(name))
+            for name, tokenizer in self.layout.tokenizers.items()
+        }
+        return replace(self, layout=Layout(fitted, self.layout.plates))
+
+    def states(self, given: Names | Mapping[Any, Any] = (), of: Names | None = None) -> Tensor:
+        """Returns the condition state of each token in a query.
+
+        Args:
+            given: Names that are observed, or a mapping from names to boolean masks over their elements.
+            of: Names that are asked for; None for everything that is not given.
+
+        Returns:
+            Integer tensor (tokens,).
+
+        Raises:
+            UnknownNameError: If a name is not in the graph.
+            QueryError: If a name is wholly given and asked for.
+            ShapeError: If a mask does not have the shape of its variable.
+        """
+        states = torch.full((len(self.layout),), LATENT if of is None else ABSENT, dtype=torch.long)
+        asked = [] if of is None else [self._known(name) for name in of]
+        for name in asked:
+            states[self.layout.slots(name)] = LATENT
+        for key in given:
+            name = self._known(key)
+            if isinstance(given, Mapping):
+                states[self.layout.slots(name)][self._elements(name, given[key])] = OBSERVED
+            elif name in asked:
+                raise QueryError(f"{name!r} is both given and asked for.\n  Leave it out of one of the two.")
+            else:
+                states[self.layout.slots(name)] = OBSERVED
+        return states
+
+    def edge_mask(
+        self, given: Names | Mapping[Any, Any] = (), of: Names | None = None, depth: int | None = None
+    ) -> Tensor:
+        """Returns M_E of a query: boolean (tokens, tokens); entry (i, j): token i may attend to token j.
+
+        Args:
+            given: Names that are observed, or a mapping from names to boolean masks over their elements.
+            of: Names that are asked for; None for everything that is not given. Others are absent.
+            depth: Number of attention layers; None for the default network's.
+
+        Raises:
+            As :meth:`states`.
+        """
+        return self.rule.edge_mask(self.states(given, of)[None], depth or DEFAULT_DEPTH)[0]
+
+    def dependencies(self, given: Names | Mapping[Any, Any] = (), of: Names | None = None) -> Tensor:
+        """Returns D of a query: boolean (tokens, tokens); entry (i, j): the score of latent token i may
+        depend on token j. Rows of other tokens are empty.
+        """
+        return self.rule.dependencies(self.states(given, of)[None])[0]
+
+    def explain(self) -> str:
+        """Returns tables of the tokens, their supports and links, and the mask of the joint, as text."""
+        text = explain(self.layout, self.rule)
+        return f"{text}\n\n{mask_text(self.layout, self.edge_mask(), self.states())}"
+
+    def plot_mask(
+        self, given: Names | Mapping[Any, Any] = (), of: Names | None = None, depth: int | None = None
+    ) -> Figure:
+        """Draws M_E of a query in matplotlib; arguments as for :meth:`edge_mask`."""
+        from simgraph.plots.mask import plot_mask
+
+        return plot_mask(self.layout, self.edge_mask(given, of, depth), self.states(given, of))
+
+    def _known(self, key: str | Node) -> str:
+        name = name_of(key)
+        if name not in self.layout.tokenizers:
+            raise UnknownNameError(
+                f"{name!r} is not a variable of this model.\n  {did_you_mean(name, self.layout.names)}"
+            )
+        return name
+
+    def _elements(self, name: str, mask: Any) -> Tensor:
+        array = np.asarray(mask, dtype=bool)
+        shape = self.layout.tokenizers[name].variable.shape
+        if array.shape != shape:
+            raise ShapeError(f"the mask of {name!r} has shape {array.shape}; its values have {shape}.")
+        return self.layout.token_mask(name, array[None])[0]
+
+    def __repr__(self) -> str:
+        counts = ", ".join(
+            f"{name}: {s.stop - s.start}" for name, s in ((n, self.layout.slots(n)) for n in self.layout.names)
+        )
+        return f"<Compiled graph with {len(self.layout)} tokens ({counts}), observed={self.rule.form!r}>"
+
+
+def name_of(key: str | Node) -> str:
+    """Returns the name of a node, given the node or its name."""
+    if isinstance(key, Node):
+        return key.name
+    if not isinstance(key, str):
+        raise UnknownNameError(f"names of nodes are strings or node objects, not {key!r}.")
+    return key

@@ -1,0 +1,137 @@
+"""Node element -> token slot.
+
+A layout lists the tokens of a graph in order: variables in topological order, plate elements outside,
+event elements inside. Elements of a plate share the identifiers of their event elements, because they
+are exchangeable; which of them belong together is kept as plate coordinates.
+
+``Tokens`` is a batch of token values. It is ragged-ready: a mask says which tokens exist, and each
+token may carry an index value (the point at which a function was evaluated).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from simgraph.compile.tokenizers import Tokenizer
+from simgraph.traces import Traces
+
+__all__ = ["Layout", "Tokens"]
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """A batch of token values.
+
+    Attributes:
+        values: Float tensor (batch, tokens, width); features beyond a token's own width are zero.
+        present: Boolean tensor (batch, tokens): which tokens exist.
+        index: Float tensor (batch, tokens, index dimensions), or None.
+    """
+
+    values: Tensor
+    present: Tensor
+    index: Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def __getitem__(self, rows: Tensor | slice) -> Tokens:
+        return Tokens(self.values[rows], self.present[rows], None if self.index is None else self.index[rows])
+
+
+class Layout:
+    """The tokens of a graph, in order.
+
+    Args:
+        tokenizers: Tokenizers by variable, in topological order.
+        plates: Plate names of each variable, outermost first.
+
+    Attributes:
+        tokens: The tokens in order, each a pair (name, index of its element in the variable's array).
+        ids: Long tensor (tokens,): identifier of each token, shared over plate elements.
+        coordinates: Long tensor (plates, tokens): element number in each plate, -1 outside of it.
+        widths: Long tensor (identifiers,): number of features.
+        classes: Long tensor (identifiers,): number of categories, 0 for continuous tokens.
+    """
+
+    def __init__(self, tokenizers: Mapping[str, Tokenizer], plates: Mapping[str, Sequence[str]]) -> None:
+        self.tokenizers = dict(tokenizers)
+        self.plates = {name: tuple(plates[name]) for name in tokenizers}
+        self.plate_names = tuple(dict.fromkeys(plate for name in tokenizers for plate in self.plates[name]))
+        self.tokens: list[tuple[str, tuple[int, ...]]] = []
+        self._slices: dict[str, slice] = {}
+        ids: list[int] = []
+        coordinates: list[list[int]] = []
+        widths: list[int] = []
+        classes: list[int] = []
+        for name, tokenizer in self.tokenizers.items():
+            first, begin = len(widths), len(self.tokens)
+            for element in np.ndindex(*tokenizer.variable.plate_shape):
+                place = dict(zip(self.plates[name], element, strict=True))
+                for number, position in enumerate(np.ndindex(*tokenizer.token_shape)):
+                    self.tokens.append((name, element + position))
+                    ids.append(first + number)
+                    coordinates.append([place.get(plate, -1) for plate in self.plate_names])
+            self._slices[name] = slice(begin, len(self.tokens))
+            widths += [tokenizer.width] * tokenizer.num_tokens
+            classes += [tokenizer.classes] * tokenizer.num_tokens
+        self.ids = torch.tensor(ids, dtype=torch.long)
+        self.coordinates = torch.tensor(coordinates, dtype=torch.long).reshape(len(ids), -1).T
+        self.widths = torch.tensor(widths, dtype=torch.long)
+        self.classes = torch.tensor(classes, dtype=torch.long)
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Variables in order."""
+        return tuple(self.tokenizers)
+
+    @property
+    def width(self) -> int:
+        """Number of features of the widest token."""
+        return int(self.widths.max())
+
+    def slots(self, name: str) -> slice:
+        """Returns the slots of a variable's tokens."""
+        return self._slices[name]
+
+    def token_mask(self, name: str, elements: np.ndarray | Tensor) -> Tensor:
+        """Maps a mask over a variable's elements (..., *plate sizes, *event_shape) to one over its tokens."""
+        tokenizer = self.tokenizers[name]
+        mask = torch.as_tensor(elements, dtype=torch.bool)
+        lead = mask.shape[: mask.dim() - len(tokenizer.variable.shape)]
+        return tokenizer.present(mask).reshape(*lead, -1)
+
+    def label(self, slot: int) -> str:
+        """Returns a token's name as a person would write it, for example ``theta[0]``."""
+        name, element = self.tokens[slot]
+        return f"{name}[{', '.join(map(str, element))}]" if element else name
+
+    def tokenize(self, name: str, values: np.ndarray | Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """Maps values (batch, *plate sizes, *event_shape) to tokens (batch, tokens of the variable, width)."""
+        tokenizer = self.tokenizers[name]
+        clean = torch.nan_to_num(torch.as_tensor(values, dtype=torch.float64))
+        tokens = tokenizer.tokenize(clean, generator)
+        tokens = tokens.reshape(len(clean), -1, tokenizer.width)
+        return torch.nn.functional.pad(tokens, (0, self.width - tokenizer.width))
+
+    def detokenize(self, name: str, tokens: Tensor) -> Tensor:
+        """Maps tokens (batch, tokens of the variable, width) to float64 values in the support."""
+        tokenizer = self.tokenizers[name]
+        own = tokens[..., : tokenizer.width]
+        per_element = own.reshape(len(own), *tokenizer.variable.plate_shape, tokenizer.num_tokens, tokenizer.width)
+        return tokenizer.detokenize(per_element)
+
+    def tokenize_traces(self, traces: Traces, generator: torch.Generator | None = None) -> Tokens:
+        """Maps whole traces to tokens; missing entries become tokens that do not exist."""
+        values = [self.tokenize(name, traces[name], generator) for name in self.names]
+        present = [self.token_mask(name, traces.present(name)) for name in self.names]
+        together = torch.cat(present, 1)
+        return Tokens(torch.cat(values, 1) * together.unsqueeze(-1), together)

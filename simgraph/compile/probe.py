@@ -1,0 +1,201 @@
+"""What a node's values look like, learned from its traces and, for distribution nodes, from its function.
+
+The hull of parent-dependent bounds is taken over the traces and over the corners of the parents'
+supports; where a bound varies with a parent that is itself unbounded, it is dropped. It is exact for
+bounds that are monotone in each parent.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch.distributions import Distribution, Independent
+
+from simgraph.compile.supports import Support, describe_constraint
+from simgraph.dsl import Node
+from simgraph.errors import ShapeError, TracesError, listed
+from simgraph.graph import Graph
+from simgraph.traces import Traces
+from simgraph.traces.distributions import as_torch, at_element, batched, call, mappable, unvalidated
+
+__all__ = ["Variable", "probe"]
+
+_LOOP_TRACES = 100
+"""Traces at which a node that cannot be mapped is asked for its support."""
+
+_CORNERS = 256
+
+
+@dataclass(frozen=True)
+class Variable:
+    """A named array of values.
+
+    Attributes:
+        name: Name of the node.
+        plate_shape: Sizes of its plates.
+        event_shape: Shape of one value.
+        support: Where the values live; bounds are scalars or arrays of the event shape.
+        joint_dim: Number of trailing event axes whose elements depend on one another given the parents;
+            elements along the other event axes are independent given the parents.
+    """
+
+    name: str
+    plate_shape: tuple[int, ...]
+    event_shape: tuple[int, ...]
+    support: Support
+    joint_dim: int
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Sizes of the plates, then the event shape."""
+        return self.plate_shape + self.event_shape
+
+
+def probe(graph: Graph, traces: Traces) -> dict[str, Variable]:
+    """Finds the shape and support of every variable of a graph.
+
+    Args:
+        graph: The graph.
+        traces: Traces of the graph.
+
+    Returns:
+        Variables by name, in topological order.
+
+    Raises:
+        TracesError: If the traces lack a variable of the graph.
+        ShapeError: If a variable's shape in the traces does not fit its declaration.
+        SupportError: If a support has no tokenizer.
+    """
+    lacking = [name for name in graph.variables if name not in traces]
+    if lacking:
+        raise TracesError(
+            f"the traces lack {listed(lacking)}; they hold {listed(traces)}.\n"
+            "  Simulate them with this graph: graph.simulate(...)"
+        )
+    variables: dict[str, Variable] = {}
+    for name in graph.variables:
+        node = graph[name]
+        shape = traces[name].shape[1:]
+        plates = len(node.plates)
+        declared = node.plate_shape + (shape[plates:] if node.shape is None else node.shape)
+        if shape != declared:
+            raise ShapeError(
+                f"the traces hold {name!r} with shape {shape}; the graph declares {declared}.\n"
+                f"  declared at {node.where}"
+            )
+        event_shape = shape[plates:]
+        if node.kind == "distribution":
+            support, joint = _of_distribution(graph, node, traces, variables, len(event_shape))
+        elif node.support is not None:
+            support, joint = describe_constraint(node.support, name), len(event_shape)
+        else:
+            support, joint = Support("interval", np.array(-np.inf), np.array(np.inf)), len(event_shape)
+        variables[name] = Variable(name, node.plate_shape, event_shape, support, max(joint, support.event_dim))
+    return variables
+
+
+def _of_distribution(
+    graph: Graph, node: Node, traces: Traces, variables: Mapping[str, Variable], event_ndim: int
+) -> tuple[Support, int]:
+    """Returns the hull of a distribution node's supports, and the number of its joint event axes."""
+    parents = dict(node.signature.parents)
+    if any(graph[parent].is_opaque for parent in parents.values()):
+        return _of_draws(traces[node.name])
+    complete = np.ones(traces.num_simulations, dtype=bool)
+    for parent in parents.values():
+        complete &= traces.present(parent).reshape(traces.num_simulations, -1).all(1)
+    rows = np.flatnonzero(complete)
+    values = {parameter: traces[parent][rows] for parameter, parent in parents.items()}
+
+    seen, joint = _evaluated(graph, node, values)
+    low, high = _hull(seen, event_ndim)
+    first = seen[0]
+    if first.kind not in ("interval", "integers"):
+        return first, joint
+    if _varies(seen):
+        for corner in _corners(node, variables):
+            try:
+                at_corner, _ = _evaluated(graph, node, {p: v[None] for p, v in corner.items()})
+                corner_low, corner_high = _hull(at_corner, event_ndim)
+            except Exception:  # the function refuses an extreme parent value: nothing is known there
+                corner_low, corner_high = np.full_like(low, np.nan), np.full_like(high, np.nan)
+            # A bound that is unknown, or infinite, at some corner of the parents does not hold.
+            moved_low, moved_high = corner_low != low, corner_high != high
+            low = np.where(np.isfinite(corner_low), np.minimum(low, corner_low), np.where(moved_low, -np.inf, low))
+            high = np.where(np.isfinite(corner_high), np.maximum(high, corner_high), np.where(moved_high, np.inf, high))
+    return Support(first.kind, low, high), joint
+
+
+def _evaluated(graph: Graph, node: Node, values: Mapping[str, np.ndarray]) -> tuple[list[Support], int]:
+    """Returns the supports at all given parent values, batched into one where the node can be mapped."""
+    axes = {parameter: graph[parent].plates for parameter, parent in node.signature.parents}
+    rows = min((len(value) for value in values.values()), default=1)
+    tensors = {parameter: as_torch(value) for parameter, value in values.items()}
+    if mappable(node, {p: t[:3] for p, t in tensors.items()}, axes):
+        distribution = batched(node, tensors, axes, rows)
+        return [_support(distribution, node.name)], _joint_dim(distribution)
+    found: list[Support] = []
+    joint = 0
+    for row in range(min(rows, _LOOP_TRACES)):
+        for element in np.ndindex(*node.plate_shape):
+            arguments = {p: at_element(t[row], axes[p], node.plates, element) for p, t in tensors.items()}
+            with unvalidated():
+                distribution = call(node, arguments)
+            found.append(_support(distribution, node.name))
+            joint = max(joint, _joint_dim(distribution))
+    return found, joint
+
+
+def _support(distribution: Distribution, name: str) -> Support:
+    return describe_constraint(distribution.support, name)
+
+
+def _joint_dim(distribution: Distribution) -> int:
+    # Independent only relabels axes; the elements along them stay independent.
+    while isinstance(distribution, Independent):
+        distribution = distribution.base_dist
+    return len(distribution.event_shape)
+
+
+def _hull(seen: list[Support], event_ndim: int) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the lowest and highest bounds over traces and plates, by event element."""
+
+    def reduced(bound: np.ndarray, reduce: np.ufunc) -> np.ndarray:
+        leading = tuple(range(max(bound.ndim - event_ndim, 0)))
+        return np.asarray(reduce.reduce(bound, axis=leading)) if leading else bound
+
+    low = np.minimum.reduce([reduced(support.low, np.minimum) for support in seen])
+    high = np.maximum.reduce([reduced(support.high, np.maximum) for support in seen])
+    return np.asarray(low, dtype=np.float64), np.asarray(high, dtype=np.float64)
+
+
+def _varies(seen: list[Support]) -> bool:
+    bounds = [bound for support in seen for bound in (support.low, support.high)]
+    return len(seen) > 1 or any(np.ndim(bound) > 0 for bound in bounds)
+
+
+def _corners(node: Node, variables: Mapping[str, Variable]) -> Iterator[dict[str, np.ndarray]]:
+    """Yields combinations of extreme parent values; unbounded ends are stood for by large numbers."""
+    parents = [(parameter, variables[parent]) for parameter, parent in node.signature.parents]
+    ends: list[list[np.ndarray]] = []
+    for _, parent in parents:
+        support = parent.support
+        if support.kind in ("interval", "integers"):
+            extremes = [np.clip(bound, -1e6, 1e6) for bound in (support.low, support.high)]
+            ends.append([np.broadcast_to(extreme, parent.shape) for extreme in extremes])
+        else:
+            ends.append([np.broadcast_to(row, parent.shape) for row in np.eye(parent.event_shape[-1])])
+    for combination in itertools.islice(itertools.product(*ends), _CORNERS):
+        yield {parameter: np.array(v) for (parameter, _), v in zip(parents, combination, strict=True)}
+
+
+def _of_draws(values: np.ndarray) -> tuple[Support, int]:
+    """Returns what is known of a distribution below an opaque object: its draws."""
+    infinity = np.array(np.inf)
+    if values.dtype.kind == "i":
+        return Support("integers", np.array(float(values.min())), np.array(float(values.max()))), values.ndim - 1
+    return Support("interval", -infinity, infinity), values.ndim - 1

@@ -1,0 +1,217 @@
+"""Where the values of a node live, as plain data, and the bijection from there to R^n.
+
+A support is found from the node's distribution, or from its declared ``support=``. Bounds that depend on
+parents (``Uniform(0, b)``) are replaced by the hull that holds for every parent value. Finite intervals are
+mapped by the normal quantile function, so that a uniform prior becomes a standard normal one; half-lines by
+the logarithm; the simplex by stick breaking.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.distributions import biject_to, constraints
+from torch.distributions.constraints import Constraint
+
+from simgraph.errors import FileFormatError, SupportError
+
+__all__ = ["Support", "describe_constraint"]
+
+Kind = Literal["interval", "integers", "simplex"]
+
+_SOFTNESS = 0.02
+"""Share of the logit in the map of finite intervals."""
+
+_NEWTON_STEPS = 30
+
+_MARGIN = 1e-12
+"""Relative distance that values keep from finite bounds, so that the bijection stays finite."""
+
+
+@dataclass(frozen=True)
+class Support:
+    """Where the values of a node live.
+
+    Attributes:
+        kind: ``"interval"`` (reals, half-lines, intervals, element by element), ``"integers"`` (whole
+            numbers between bounds) or ``"simplex"`` (the last axis sums to one).
+        low: Lower bounds, an array of the event shape or a scalar; ``-inf`` where there is none.
+        high: Upper bounds likewise, ``inf`` where there is none.
+    """
+
+    kind: Kind
+    low: np.ndarray
+    high: np.ndarray
+
+    @property
+    def event_dim(self) -> int:
+        """Number of trailing axes that only make sense together."""
+        return 1 if self.kind == "simplex" else 0
+
+    @property
+    def is_real(self) -> bool:
+        """Whether every real number is allowed."""
+        return self.kind == "interval" and bool(np.isneginf(self.low).all() and np.isposinf(self.high).all())
+
+    def contains(self, values: np.ndarray) -> np.ndarray:
+        """Tells which values lie in the support; reduces the trailing ``event_dim`` axes."""
+        if self.kind in ("interval", "integers"):
+            inside = (values >= self.low) & (values <= self.high)
+            return inside & (values == np.round(values)) if self.kind == "integers" else inside
+        return np.asarray((values >= 0).all(-1) & (np.abs(values.sum(-1) - 1) < 1e-5))
+
+    def unconstrain(self, values: Tensor) -> Tensor:
+        """Maps float64 values (..., *event_shape) to R^n, by element or by slice.
+
+        Raises:
+            SupportError: If the support is one of integers; those are coded, not mapped.
+        """
+        if self.kind == "interval":
+            low, high, bounded, above, below = self._masks()
+            inner = low + _MARGIN * (high - low)
+            outer = high - _MARGIN * (high - low)
+            tiny = torch.finfo(torch.float64).tiny
+            out = values.clone()
+            unit = (values.clamp(inner, outer) - low) / (high - low)
+            out = torch.where(bounded, _soft_box(unit), out)
+            out = torch.where(above, (values - low).clamp_min(tiny).log(), out)
+            return torch.where(below, -(high - values).clamp_min(tiny).log(), out)
+        if self.kind == "simplex":
+            positive = values.clamp_min(1e-9)
+            return biject_to(constraints.simplex).inv(positive / positive.sum(-1, keepdim=True))
+        raise SupportError(f"a support of {self.kind} has no bijection.")
+
+    def constrain(self, values: Tensor) -> Tensor:
+        """Maps R^n back to float64 values in the support; the inverse of :meth:`unconstrain`."""
+        if self.kind == "interval":
+            low, high, bounded, above, below = self._masks()
+            out = torch.where(bounded, low + (high - low) * _soft_box_inverse(values), values)
+            out = torch.where(above, low + values.exp(), out)
+            out = torch.where(below, high - (-values).exp(), out)
+            return torch.maximum(torch.minimum(out, torch.as_tensor(self.high)), torch.as_tensor(self.low))
+        return biject_to(constraints.simplex)(values)
+
+    def rounded(self, values: Tensor) -> Tensor:
+        """Returns float64 values in the type that users see: int64, or default floats strictly inside the bounds."""
+        if self.kind == "integers":
+            return values.round().long()
+        out = values.to(torch.get_default_dtype())
+        if self.kind == "simplex":
+            return out
+        low, high = (torch.as_tensor(bound).to(out.dtype) for bound in (self.low, self.high))
+        ends = torch.nextafter(low, high), torch.nextafter(high, low)
+        return torch.where(low.isfinite() | high.isfinite(), torch.maximum(torch.minimum(out, ends[1]), ends[0]), out)
+
+    def _masks(self) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        """Returns bounds with infinities replaced by 0 and 1, and which elements have which bounds."""
+        low, high = torch.as_tensor(self.low), torch.as_tensor(self.high)
+        has_low, has_high = low.isfinite(), high.isfinite()
+        bounded = has_low & has_high
+        low_safe = torch.where(has_low, low, torch.zeros_like(low))
+        high_safe = torch.where(has_high, high, torch.ones_like(high))
+        high_for_unit = torch.where(bounded, high_safe, low_safe + 1)
+        return (
+            low_safe,
+            torch.where(has_low, high_for_unit, high_safe),
+            bounded,
+            has_low & ~has_high,
+            has_high & ~has_low,
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns the support as JSON data."""
+        return {"kind": self.kind, "low": self.low.tolist(), "high": self.high.tolist()}
+
+    @staticmethod
+    def from_json(data: dict[str, Any]) -> Support:
+        """Reads a support back from :meth:`to_json`."""
+        if data["kind"] not in get_args(Kind):
+            raise FileFormatError(f"a support of kind {data['kind']!r} is not known.")
+        return Support(data["kind"], np.array(data["low"], dtype=np.float64), np.array(data["high"], dtype=np.float64))
+
+    def __str__(self) -> str:
+        if self.kind == "simplex":
+            return "simplex"
+        if self.is_real:
+            return "real"
+        low = _one_or_range(self.low)
+        high = _one_or_range(self.high)
+        return f"{{{low}..{high}}}" if self.kind == "integers" else f"({low}, {high})"
+
+
+def _soft_box(unit: Tensor) -> Tensor:
+    """Maps (0, 1) to R: the identity plus a little of the logit, so that only the edges are stretched."""
+    return unit + _SOFTNESS * torch.logit(unit)
+
+
+def _soft_box_inverse(values: Tensor) -> Tensor:
+    """Inverts :func:`_soft_box` by Newton's method in the logit, where the map is monotone and smooth."""
+    # Outside of the box the logit dominates, inside the identity does.
+    logit = torch.where(
+        values < 0, values / _SOFTNESS, torch.where(values > 1, (values - 1) / _SOFTNESS, torch.logit(values, eps=1e-3))
+    )
+    for _ in range(_NEWTON_STEPS):
+        unit = torch.sigmoid(logit)
+        logit = logit - (unit + _SOFTNESS * logit - values) / (unit * (1 - unit) + _SOFTNESS)
+    return torch.sigmoid(logit)
+
+
+def describe_constraint(constraint: Constraint, name: str) -> Support:
+    """Reads one constraint object, whose bounds may be tensors of the node's full (batched) shape.
+
+    Args:
+        constraint: A ``torch.distributions`` constraint.
+        name: The node, for the error message.
+
+    Raises:
+        SupportError: If the constraint is of a kind that has no tokens yet.
+    """
+    while isinstance(constraint, constraints.independent):
+        constraint = constraint.base_constraint
+    infinity = np.array(np.inf)
+    if constraint is constraints.simplex:
+        return Support("simplex", np.array(0.0), np.array(1.0))
+    if constraint is constraints.boolean:
+        return Support("integers", np.array(0.0), np.array(1.0))
+    if constraint is constraints.real or constraint is constraints.real_vector:
+        return Support("interval", -infinity, infinity)
+    low = _bound(constraint, "lower_bound", -infinity)
+    high = _bound(constraint, "upper_bound", infinity)
+    integer_kinds = (
+        type(constraints.integer_interval(0, 1)),
+        type(constraints.nonnegative_integer),
+        type(constraints.positive_integer),
+    )
+    if isinstance(constraint, integer_kinds):
+        return Support("integers", low, high)
+    interval_kinds = (
+        type(constraints.interval(0, 1)),
+        type(constraints.half_open_interval(0, 1)),
+        type(constraints.greater_than(0)),
+        type(constraints.greater_than_eq(0)),
+        type(constraints.less_than(0)),
+    )
+    if isinstance(constraint, interval_kinds):
+        return Support("interval", low, high)
+    raise SupportError(
+        f"node {name!r} has the support {constraint}, which has no tokenizer.\n"
+        "  Known are reals, half-lines, intervals, integers, booleans and the simplex."
+    )
+
+
+def _bound(constraint: Constraint, attribute: str, default: np.ndarray) -> np.ndarray:
+    value = getattr(constraint, attribute, None)
+    if value is None:
+        return default
+    if isinstance(value, Tensor):
+        value = value.detach().cpu().numpy()
+    return np.asarray(value, dtype=np.float64)
+
+
+def _one_or_range(values: np.ndarray) -> str:
+    low, high = float(values.min()), float(values.max())
+    return f"{low:g}" if low == high else f"{low:g}..{high:g}"

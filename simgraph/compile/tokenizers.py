@@ -1,0 +1,267 @@
+r"""Values of a variable <-> tokens of a transformer.
+
+A tokenizer maps the values of one variable to standardised tokens: element by element for reals, whole
+for vectors that live on a simplex, and coded for categories. With the bijection
+:math:`b` of the support, centre :math:`m` and scale :math:`s`, the token of a real element is
+:math:`(b(v) - m) / s`; where the training values are heavy-tailed the standardised value passes through
+:math:`\operatorname{asinh}` first. Statistics are fitted per event element and pooled over plates, whose
+elements are exchangeable.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from simgraph.compile.probe import Variable
+from simgraph.compile.supports import Support
+
+__all__ = ["MAX_CLASSES", "Categories", "Elements", "Simplex", "Tokenizer", "tokenizer_for"]
+
+MAX_CLASSES = 32
+"""Up to so many whole numbers are categories with a token of one number each; more are counted."""
+
+_HEAVY_TAIL = 8.0
+"""A 99.9 % quantile of so many robust standard deviations calls for asinh (3.3 for a normal law, 6.7 for Laplace)."""
+
+
+@dataclass(frozen=True)
+class Tokenizer(ABC):
+    """Maps values (..., *event_shape) of a variable to tokens (..., num_tokens, width) and back.
+
+    Attributes:
+        variable: What is tokenized.
+        statistics: Fitted arrays by name; empty before :meth:`fit`.
+    """
+
+    variable: Variable
+    statistics: dict[str, np.ndarray]
+    kind: ClassVar[str]
+
+    @property
+    @abstractmethod
+    def token_shape(self) -> tuple[int, ...]:
+        """Event axes that index tokens; their product is the number of tokens."""
+
+    @property
+    @abstractmethod
+    def width(self) -> int:
+        """Number of features of one token."""
+
+    @property
+    def classes(self) -> int:
+        """Number of categories of one token; 0 for continuous tokens."""
+        return 0
+
+    @property
+    def num_tokens(self) -> int:
+        """Number of tokens of one event."""
+        return int(np.prod(self.token_shape))
+
+    @abstractmethod
+    def fit(self, values: np.ndarray, present: np.ndarray) -> Tokenizer:
+        """Returns the tokenizer with statistics of ``values``, of which only the ``present`` ones count."""
+
+    @abstractmethod
+    def tokenize(self, values: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """Maps float64 values (..., *event_shape) to float32 tokens (..., num_tokens, width).
+
+        Args:
+            values: Values in the support, without NaN.
+            generator: Dequantises counts at random; without it they go to the middle of their cell.
+        """
+
+    @abstractmethod
+    def detokenize(self, tokens: Tensor) -> Tensor:
+        """Maps tokens back to float64 values in the support."""
+
+    def present(self, present: Tensor) -> Tensor:
+        """Maps which entries (..., *event_shape) exist to which tokens (..., num_tokens) exist: whole ones."""
+        lead = present.shape[: present.dim() - len(self.variable.event_shape)]
+        return present.reshape(*lead, self.num_tokens, -1).all(-1)
+
+
+class Elements(Tokenizer):
+    """One token per element: reals, half-lines, intervals, and counts (dequantised)."""
+
+    kind = "elements"
+
+    @property
+    def token_shape(self) -> tuple[int, ...]:
+        return self.variable.event_shape
+
+    @property
+    def width(self) -> int:
+        return 1
+
+    @property
+    def _counts(self) -> bool:
+        return self.variable.support.kind == "integers"
+
+    def fit(self, values: np.ndarray, present: np.ndarray) -> Elements:
+        free = self._unconstrain(torch.as_tensor(values, dtype=torch.float64)).numpy()
+        flat = free.reshape(-1, self.num_tokens)
+        exists = present.reshape(-1, self.num_tokens)
+        columns = [_robust(flat[exists[:, i], i]) for i in range(self.num_tokens)]
+        names = ("centre", "scale", "heavy", "mean", "sd", "constant")
+        return Elements(self.variable, {n: np.array([c[n] for c in columns]) for n in names})
+
+    def tokenize(self, values: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        free = self._unconstrain(values, generator)
+        s = self._tensors()
+        z = (free.reshape(*_lead(values, self), self.num_tokens) - s["centre"]) / s["scale"]
+        z = torch.where(s["heavy"] > 0, torch.asinh(z), z)
+        return ((z - s["mean"]) / s["sd"]).float().unsqueeze(-1)
+
+    def detokenize(self, tokens: Tensor) -> Tensor:
+        s = self._tensors()
+        z = tokens.squeeze(-1).double() * s["sd"] + s["mean"]
+        z = torch.where(s["heavy"] > 0, torch.sinh(z), z)
+        free = torch.where(s["constant"] > 0, s["centre"], z * s["scale"] + s["centre"])
+        return self._constrain(free.reshape(*tokens.shape[:-2], *self.variable.event_shape))
+
+    def _unconstrain(self, values: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        if not self._counts:
+            return self.variable.support.unconstrain(values)
+        # A count k is a cell [k, k + 1) of the half-line or interval that holds all cells.
+        jitter = 0.5 if generator is None else torch.rand(values.shape, generator=generator, dtype=torch.float64)
+        return self._cells().unconstrain(values + jitter)
+
+    def _constrain(self, free: Tensor) -> Tensor:
+        if not self._counts:
+            return self.variable.support.constrain(free)
+        support = self.variable.support
+        counts = self._cells().constrain(free).floor()
+        return torch.maximum(torch.minimum(counts, torch.as_tensor(support.high)), torch.as_tensor(support.low))
+
+    def _cells(self) -> Support:
+        support = self.variable.support
+        return Support("interval", support.low, support.high + 1)
+
+    def _tensors(self) -> dict[str, Tensor]:
+        return {name: torch.as_tensor(array, dtype=torch.float64) for name, array in self.statistics.items()}
+
+
+class Categories(Tokenizer):
+    """One token per element of few whole numbers: a scaled one-hot code (analog bits).
+
+    The code of class k of K is sqrt(K) (e_k - 1/K), which has mean square 1 - 1/K per feature under
+    uniform classes.
+
+    References:
+        Chen, Zhang and Hinton, "Analog bits: generating discrete data using diffusion models with
+        self-conditioning" (2023), section 3.
+    """
+
+    kind = "categories"
+
+    @property
+    def token_shape(self) -> tuple[int, ...]:
+        return self.variable.event_shape
+
+    @property
+    def width(self) -> int:
+        return self.classes
+
+    @property
+    def classes(self) -> int:
+        return int(self.variable.support.high.max() - self._low) + 1
+
+    @property
+    def _low(self) -> int:
+        return int(self.variable.support.low.min())
+
+    def fit(self, values: np.ndarray, present: np.ndarray) -> Categories:
+        return self
+
+    def tokenize(self, values: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        codes = self.codes()
+        number = (values.reshape(*_lead(values, self), self.num_tokens) - self._low).long()
+        return codes[number.clamp(0, self.classes - 1)]
+
+    def detokenize(self, tokens: Tensor) -> Tensor:
+        number = tokens[..., : self.classes].argmax(-1) + self._low
+        return number.double().reshape(*tokens.shape[:-2], *self.variable.event_shape)
+
+    def codes(self) -> Tensor:
+        """Returns the code of each class, (classes, classes)."""
+        return self.classes**0.5 * (torch.eye(self.classes) - 1 / self.classes)
+
+
+class Simplex(Tokenizer):
+    """One token per probability vector: its unconstrained coordinates (stick breaking)."""
+
+    kind = "simplex"
+
+    @property
+    def token_shape(self) -> tuple[int, ...]:
+        return self.variable.event_shape[:-1]
+
+    @property
+    def width(self) -> int:
+        return self.variable.event_shape[-1] - 1
+
+    def fit(self, values: np.ndarray, present: np.ndarray) -> Simplex:
+        free = self.variable.support.unconstrain(torch.as_tensor(values, dtype=torch.float64)).numpy()
+        kept = free[present.all(-1)].reshape(-1, self.width)
+        sd = kept.std(0)
+        return Simplex(self.variable, {"mean": kept.mean(0), "sd": np.where(sd > 0, sd, 1.0)})
+
+    def tokenize(self, values: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        free = (self.variable.support.unconstrain(values) - self._tensor("mean")) / self._tensor("sd")
+        return free.reshape(*_lead(values, self), self.num_tokens, self.width).float()
+
+    def detokenize(self, tokens: Tensor) -> Tensor:
+        free = tokens.double() * self._tensor("sd") + self._tensor("mean")
+        return self.variable.support.constrain(free.reshape(*tokens.shape[:-2], *self.token_shape, self.width))
+
+    def _tensor(self, name: str) -> Tensor:
+        return torch.as_tensor(self.statistics[name], dtype=torch.float64)
+
+
+def tokenizer_for(variable: Variable) -> Tokenizer:
+    """Chooses the tokenizer of a variable by its support; not fitted yet."""
+    support = variable.support
+    if support.kind == "simplex":
+        return Simplex(variable, {})
+    if support.kind == "integers":
+        classes = support.high.max() - support.low.min() + 1
+        if classes <= MAX_CLASSES:
+            return Categories(variable, {})
+    return Elements(variable, {})
+
+
+def _lead(values: Tensor, tokenizer: Tokenizer) -> torch.Size:
+    return values.shape[: values.dim() - len(tokenizer.variable.event_shape)]
+
+
+def _robust(values: np.ndarray) -> dict[str, float]:
+    """Returns location and scale of one element's unconstrained training values.
+
+    Light-tailed values are standardised by mean and standard deviation; heavy-tailed ones by median and
+    interquartile range, then by the moments of asinh of that. A constant has scale 1 and is marked.
+    """
+    plain = {"centre": 0.0, "scale": 1.0, "heavy": 0.0, "mean": 0.0, "sd": 1.0, "constant": 0.0}
+    if not values.size:
+        return plain
+    lower, median, upper = np.quantile(values, [0.25, 0.5, 0.75])
+    mean, sd = float(values.mean()), float(values.std())
+    if sd <= 1e-13 * max(abs(mean), np.finfo(np.float64).tiny):
+        return {**plain, "centre": float(median), "constant": 1.0}
+    robust = (upper - lower) / 1.349
+    if robust > 0 and np.quantile(np.abs(values - median), 0.999) > _HEAVY_TAIL * robust:
+        bent = np.arcsinh((values - median) / robust)
+        return {
+            **plain,
+            "centre": float(median),
+            "scale": float(robust),
+            "heavy": 1.0,
+            "mean": float(bent.mean()),
+            "sd": float(bent.std()),
+        }
+    return {**plain, "centre": mean, "scale": sd}

@@ -1,0 +1,6 @@
+"""What the user writes: nodes and plates, as pure data."""
+
+from simgraph.dsl.axes import Plate, plate
+from simgraph.dsl.node import Node, deterministic, node
+
+__all__ = ["Node", "Plate", "deterministic", "node", "plate"]

@@ -1,0 +1,94 @@
+"""A graph as text, as Mermaid and as Graphviz source."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Callable
+from typing import Literal
+
+from simgraph.dsl import Node
+from simgraph.errors import DeclarationError, did_you_mean
+from simgraph.graph.graph import Graph
+from simgraph.text import table
+
+__all__ = ["as_html", "draw"]
+
+_HEAD = ("node", "kind", "parents", "shape")
+
+
+def draw(graph: Graph, format: Literal["mermaid", "graphviz", "text"]) -> str:
+    """Draws a graph; see :meth:`Graph.draw`."""
+    formats: dict[str, Callable[[Graph], str]] = {"mermaid": _mermaid, "graphviz": _graphviz, "text": _text}
+    if format not in formats:
+        raise DeclarationError(
+            f"draw(format={format!r}) is not known.\n  {did_you_mean(str(format), formats, 'Formats')}"
+        )
+    return formats[format](graph)
+
+
+def as_html(graph: Graph) -> str:
+    """Draws a graph as an HTML table, with its Mermaid source behind a fold."""
+    head = "".join(f"<th style='text-align:left'>{title}</th>" for title in _HEAD)
+    rows = "".join(
+        "<tr>" + "".join(f"<td style='text-align:left'>{html.escape(cell)}</td>" for cell in _row(node)) + "</tr>"
+        for node in _ordered(graph)
+    )
+    source = html.escape(_mermaid(graph))
+    return (
+        f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
+        f"<details><summary>Mermaid</summary><pre class='mermaid'>{source}</pre></details>"
+    )
+
+
+def _ordered(graph: Graph) -> list[Node]:
+    return [graph[name] for name in graph.order]
+
+
+def _row(node: Node) -> tuple[str, str, str, str]:
+    plates = "".join(f"{plate.name}={plate.size} × " for plate in node.plates)
+    if node.is_opaque:
+        shape = "(any object)"
+    elif node.shape is None:
+        shape = "(from the distribution)"
+    else:
+        shape = str(node.shape)
+    return node.name, node.kind, ", ".join(node.parents) or "-", plates + shape
+
+
+def _text(graph: Graph) -> str:
+    rows = [_row(node) for node in _ordered(graph)]
+    edges = sum(len(node.parents) for node in graph.values())
+    return f"Graph with {len(graph)} nodes and {edges} edges\n" + table(_HEAD, rows)
+
+
+def _mermaid(graph: Graph) -> str:
+    shapes = {"distribution": "([{}])", "simulator": "[[{}]]", "deterministic": "[{}]", "constant": "{{{{{}}}}}"}
+    statement = {name: f"{name}{shapes[node.kind].format(name)}" for name, node in graph.items()}
+    lines = ["flowchart TD"]
+    for plates, members in _by_plates(graph).items():
+        lines += ["  " * (depth + 1) + f"subgraph {label} [{label}]" for depth, label in enumerate(plates)]
+        lines += ["  " * (len(plates) + 1) + statement[name] for name in members]
+        lines += ["  " * depth + "end" for depth in range(len(plates), 0, -1)]
+    lines += [f"  {parent} --> {node.name}" for node in _ordered(graph) for parent in node.parents]
+    return "\n".join(lines)
+
+
+def _graphviz(graph: Graph) -> str:
+    shapes = {"distribution": "ellipse", "simulator": "box", "deterministic": "diamond", "constant": "plaintext"}
+    lines = ["digraph {", "  rankdir=TB;"]
+    for number, (plates, members) in enumerate(_by_plates(graph).items()):
+        if plates:
+            lines.append(f'  subgraph cluster_{number} {{ label="{" × ".join(plates)}";')
+        lines += [f"  {name} [shape={shapes[graph[name].kind]}];" for name in members]
+        if plates:
+            lines.append("  }")
+    lines += [f"  {parent} -> {node.name};" for node in _ordered(graph) for parent in node.parents]
+    return "\n".join([*lines, "}"])
+
+
+def _by_plates(graph: Graph) -> dict[tuple[str, ...], list[str]]:
+    """Groups names by the labels of their plates, those outside of every plate first."""
+    groups: dict[tuple[str, ...], list[str]] = {(): []}
+    for node in _ordered(graph):
+        groups.setdefault(tuple(f"{plate.name}_{plate.size}" for plate in node.plates), []).append(node.name)
+    return groups

@@ -1,0 +1,116 @@
+"""All that can be wrong with a set of nodes, found before anything runs and reported at once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import networkx as nx
+
+from simgraph.dsl import Node, Plate
+from simgraph.dsl.signature import PROVIDED
+from simgraph.errors import (
+    CycleError,
+    DeclarationError,
+    DuplicateNameError,
+    GraphError,
+    InvalidGraphError,
+    ReservedNameError,
+    UnknownParentError,
+    did_you_mean,
+)
+
+__all__ = ["OPTIONS", "validate"]
+
+OPTIONS = ("strict", "num_samples", "seed", "at", "exact", "sampler")
+"""Names of options of ``given`` and ``sample``; a node of that name could not be given by keyword."""
+
+
+def validate(nodes: Sequence[Node]) -> None:
+    """Checks names, parents, plates and cycles of the nodes of a graph.
+
+    Raises:
+        DeclarationError: If an argument is no node.
+        GraphError: The one problem that was found, in its own class.
+        InvalidGraphError: All problems, if there are several.
+    """
+    for node in nodes:
+        if not isinstance(node, Node):
+            raise DeclarationError(
+                f"Graph(...) takes nodes, not {node!r}.\n  Decorate the function with @node or @deterministic."
+            )
+    problems = [*_names(nodes), *_plates(nodes), *_parents(nodes)]
+    # A cycle is only worth naming when every edge has two ends.
+    problems += [] if any(isinstance(p, UnknownParentError) for p in problems) else _cycles(nodes)
+    if len(problems) == 1:
+        raise problems[0]
+    if problems:
+        raise InvalidGraphError(problems)
+
+
+def _names(nodes: Sequence[Node]) -> Iterator[GraphError]:
+    seen: dict[str, Node] = {}
+    for node in nodes:
+        if node.name in PROVIDED or node.name in OPTIONS:
+            kind = "a parameter that the library provides" if node.name in PROVIDED else "an option of queries"
+            yield ReservedNameError(
+                f"node {node.name!r} has a reserved name: it is {kind}.\n  declared at {node.where}\n"
+                f"  Rename the function, for example to '{node.name}_'."
+            )
+        if node.name in seen:
+            yield DuplicateNameError(
+                f"two nodes are named {node.name!r}.\n  declared at {seen[node.name].where}"
+                f" and at {node.where}\n  Names are unique in a graph; rename one, or use graph.replace(...)."
+            )
+        seen.setdefault(node.name, node)
+
+
+def _plates(nodes: Sequence[Node]) -> Iterator[GraphError]:
+    plates: dict[str, Plate] = {}
+    for node in nodes:
+        for plate in node.plates:
+            known = plates.setdefault(plate.name, plate)
+            if known != plate:
+                yield DuplicateNameError(
+                    f"plate {plate.name!r} has two sizes, {known.size} and {plate.size}.\n"
+                    f"  declared at {node.where}\n  Share one plate object between the nodes, or rename one plate."
+                )
+    for node in nodes:
+        if node.name in plates:
+            yield DuplicateNameError(
+                f"node {node.name!r} has the name of a plate.\n  declared at {node.where}\n  Rename one of the two."
+            )
+
+
+def _parents(nodes: Sequence[Node]) -> Iterator[GraphError]:
+    names = {node.name for node in nodes}
+    plates = {plate.name for node in nodes for plate in node.plates}
+    for node in nodes:
+        for parent in node.parents:
+            if parent in plates and parent not in names:
+                yield ReservedNameError(
+                    f"node {node.name!r} asks for {parent!r}, which is a plate.\n  declared at {node.where}\n"
+                    "  Elements of a plate are exchangeable and have no number. For a constant of each element,"
+                    " declare a node in the plate with a prior, and give it in every query."
+                )
+            elif parent not in names:
+                yield UnknownParentError(
+                    f"node {node.name!r} asks for {parent!r}, which is not in the graph.\n"
+                    f"  declared at {node.where}\n  {did_you_mean(parent, {*names, *PROVIDED})}"
+                )
+
+
+def _cycles(nodes: Sequence[Node]) -> list[GraphError]:
+    edges = nx.DiGraph((parent, node.name) for node in nodes for parent in node.parents)
+    try:
+        cycle = nx.find_cycle(edges)
+    except nx.NetworkXNoCycle:
+        return []
+    names = [source for source, _ in cycle]
+    start = names.index(min(names))
+    path = names[start:] + names[:start] + [names[start]]
+    return [
+        CycleError(
+            f"nodes form a cycle: {' -> '.join(path)}.\n  A simulator graph must be acyclic."
+            " For feedback in time, put the loop inside one node."
+        )
+    ]

@@ -1,0 +1,190 @@
+"""What a query is given: named values, checked before any work starts.
+
+Evidence becomes token values and condition states. Every check of a name, shape, type, NaN or support
+is made here, so that a query which cannot be answered fails at once, and by name.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from simgraph.compile import Compiled
+from simgraph.compile.probe import Variable
+from simgraph.errors import (
+    EvidenceError,
+    MissingValueError,
+    OutOfRangeWarning,
+    ShapeError,
+    SupportError,
+)
+from simgraph.train.ranges import Ranges
+
+__all__ = ["Evidence", "Missing", "check", "missing"]
+
+
+@dataclass(frozen=True)
+class Missing:
+    """Values of which some entries are not observed; see :func:`missing`.
+
+    Attributes:
+        values: The values; unobserved entries hold anything.
+        observed: Boolean array of the same shape.
+    """
+
+    values: np.ndarray
+    observed: np.ndarray
+
+
+def missing(values: Any, mask: Any = None) -> Missing:
+    """Says that some entries of a piece of evidence are not observed.
+
+    Args:
+        values: The values.
+        mask: Boolean array of their shape, true where an entry is missing; where they are NaN by default.
+
+    Returns:
+        Evidence for ``given``.
+
+    Raises:
+        ShapeError: If the mask has another shape than the values.
+
+    Example:
+        >>> missing([1.0, float("nan")]).observed
+        array([ True, False])
+    """
+    array = _numbers("missing(...)", values)
+    absent = np.isnan(array) if mask is None else np.asarray(mask, dtype=bool)
+    if absent.shape != array.shape:
+        raise ShapeError(f"missing(...) has a mask of shape {absent.shape} for values of shape {array.shape}.")
+    return Missing(array, ~absent)
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """One checked piece of evidence.
+
+    Attributes:
+        values: Array (batch, *plate sizes, *event_shape); the batch has size 1 if the evidence has none.
+        observed: Boolean array of the same shape.
+        batched: Whether the user gave a batch axis.
+    """
+
+    values: np.ndarray
+    observed: np.ndarray
+    batched: bool
+
+
+def check(compiled: Compiled, ranges: Ranges, given: Mapping[str, Any], *, strict: bool) -> dict[str, Evidence]:
+    """Checks named evidence.
+
+    Args:
+        compiled: The compiled graph; all names are known to it.
+        ranges: What training saw.
+        given: Values by name: numbers, arrays, tensors or :func:`missing`.
+        strict: Whether a value far outside of what training saw is an error instead of a warning.
+
+    Returns:
+        Checked evidence by name.
+
+    Raises:
+        ShapeError, MissingValueError, SupportError, EvidenceError: See LANGUAGE; each names the node.
+    """
+    found: dict[str, Evidence] = {}
+    for name, value in given.items():
+        variable = compiled.layout.tokenizers[name].variable
+        array = value.values if isinstance(value, Missing) else _numbers(f"given({name}=...)", value)
+        observed = value.observed if isinstance(value, Missing) else np.ones(array.shape, dtype=bool)
+        _check_shape(variable, array)
+        if np.isnan(array[observed]).any():
+            count = int(np.isnan(array[observed]).sum())
+            raise MissingValueError(
+                f"given({name}=...) holds {count} NaN.\n"
+                f"  Entries that were not observed are said explicitly: given({name}=sg.missing(values))"
+            )
+        _check_support(variable, array, observed)
+        batched = array.ndim > len(variable.shape)
+        found[name] = Evidence(
+            array.reshape(-1, *variable.shape), observed.reshape(-1, *variable.shape), batched
+        )
+        _check_range(name, found[name], ranges, len(variable.plate_shape), strict=strict)
+    sizes = {name: len(evidence.values) for name, evidence in found.items() if evidence.batched}
+    if len(set(sizes.values())) > 1:
+        raise ShapeError(
+            f"given(...) has batches of different sizes: {sizes}.\n"
+            "  Rows of a batch belong together; give every batched name the same number of rows."
+        )
+    return found
+
+
+def _numbers(where: str, value: Any) -> np.ndarray:
+    if isinstance(value, torch.Tensor):
+        value = value.detach().cpu().numpy()
+    try:
+        array = np.asarray(value)
+    except ValueError as error:
+        raise EvidenceError(f"{where} is no array: {error}.") from None
+    if array.dtype.kind not in "iubf":
+        raise EvidenceError(f"{where} holds {array.dtype}, not numbers.")
+    return array.astype(np.float64)
+
+
+def _check_shape(variable: Variable, array: np.ndarray) -> None:
+    name, shape = variable.name, variable.shape
+    if array.shape == shape or (array.ndim == len(shape) + 1 and array.shape[1:] == shape and len(array)):
+        return
+    kind = f"plates {variable.plate_shape} and event shape {variable.event_shape}" if variable.plate_shape else ""
+    shown = kind or f"event shape {variable.event_shape}"
+    batch = ("B", *map(str, shape))
+    raise ShapeError(
+        f"given({name}=...) has shape {array.shape}; node {name!r} has {shown}.\n"
+        f"  Accepted: {shape} for one observation, ({', '.join(batch)}{',' if len(batch) == 1 else ''})"
+        " for B independent ones.\n"
+        f"  Several i.i.d. draws of one parameter? Declare a plate around {name!r}."
+    )
+
+
+def _check_support(variable: Variable, array: np.ndarray, observed: np.ndarray) -> None:
+    support = variable.support
+    whole = observed.all(-1) if support.event_dim else observed
+    if support.event_dim and (whole != observed.any(-1)).any():
+        raise EvidenceError(
+            f"given({variable.name}=...) has a vector on the {support} of which only some entries are observed.\n"
+            "  A vector on a simplex is observed as a whole, or missing as a whole."
+        )
+    inside = support.contains(np.where(observed, array, 0.0)) | ~whole
+    if not inside.all():
+        raise SupportError(
+            f"given({variable.name}=...) lies outside of the support of {variable.name!r}, which is {support}:"
+            f" {int((~inside).sum())} of {inside.size} values.\n"
+            f"  First: {array.reshape(*inside.shape, *array.shape[inside.ndim:])[~inside][0]}"
+        )
+
+
+def _check_range(name: str, evidence: Evidence, ranges: Ranges, plates: int, *, strict: bool) -> None:
+    low, high = ranges.low[name], ranges.high[name]
+    margin = 0.1 * (high - low)
+    for side, beyond in (
+        ("below", evidence.values < low - margin),
+        ("above", evidence.values > high + margin),
+    ):
+        far = np.argwhere(beyond & evidence.observed)
+        if not len(far):
+            continue
+        where = tuple(far[0])
+        event = where[1 + plates :]
+        place = f"{name}{list(where[1:])}" if len(where) > 1 else name
+        message = (
+            f"{len(far)} values of given({name}=...) lie {side} all {ranges.count} training values"
+            f" (quantile {0.0 if side == 'below' else 1.0:g}); first: {place} = {evidence.values[where]:.6g},"
+            f" trained on {low[event]:.6g} to {high[event]:.6g}.\n"
+            "  The model extrapolates there; check units, or the prior, or simulate more."
+        )
+        if strict:
+            raise EvidenceError(message)
+        warnings.warn(message, OutOfRangeWarning, stacklevel=4)

@@ -1,0 +1,64 @@
+"""What a token is made of: identifier + value + condition state; and the diffusion time beside it."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+__all__ = ["NoiseEmbedding", "TokenEmbedding"]
+
+
+class TokenEmbedding(nn.Module):
+    """Sum of an identifier, a value and a condition-state embedding.
+
+    The value enters by a linear map of its own for each identifier, since one number means different
+    things in different variables.
+
+    Args:
+        identifiers: Number of identifiers.
+        features: Number of features of a token's value.
+        width: Width of the embedding.
+    """
+
+    def __init__(self, identifiers: int, features: int, width: int) -> None:
+        super().__init__()
+        self.identifier = nn.Parameter(0.5 * torch.randn(identifiers, width))
+        self.value = nn.Parameter(torch.randn(identifiers, features, width) / math.sqrt(features))
+        self.state = nn.Parameter(0.5 * torch.randn(3, width))
+
+    def forward(self, values: Tensor, ids: Tensor, states: Tensor) -> Tensor:
+        """Embeds tokens.
+
+        Args:
+            values: (batch, tokens, features).
+            ids: (tokens,).
+            states: Integers (batch, tokens).
+
+        Returns:
+            (batch, tokens, width).
+        """
+        embedded = torch.einsum("btf,tfw->btw", values, self.value[ids])
+        return embedded + self.identifier[ids] + self.state[states]
+
+
+class NoiseEmbedding(nn.Module):
+    """Fourier features of the noise level, through a small network.
+
+    Args:
+        width: Width of the embedding.
+        frequencies: Number of frequencies, from 0.1 to 10 in units of c_noise.
+    """
+
+    frequency: Tensor
+
+    def __init__(self, width: int, frequencies: int = 16) -> None:
+        super().__init__()
+        self.register_buffer("frequency", torch.logspace(-1, 1, frequencies), persistent=False)
+        self.layers = nn.Sequential(nn.Linear(2 * frequencies, width), nn.SiLU(), nn.Linear(width, width), nn.SiLU())
+
+    def forward(self, noise: Tensor) -> Tensor:
+        """Maps c_noise (batch,) to (batch, width)."""
+        angle = noise.unsqueeze(-1) * self.frequency
+        return self.layers(torch.cat([angle.sin(), angle.cos()], -1))

@@ -1,0 +1,178 @@
+"""The transformer: tokens attend to the tokens that M_E allows, modulated by the noise level.
+
+References:
+    Gloeckler, Deistler, Weilbach, Wood and Macke, "All-in-one simulation-based inference" (2024),
+    section 3. Peebles and Xie, "Scalable diffusion models with transformers" (2023), section 3.2
+    (adaptive layer norm; here one modulation per trace, not per token).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import gelu, layer_norm
+
+from simgraph.compile.masks import OBSERVED
+from simgraph.errors import DeclarationError
+from simgraph.simformer.attention import attend
+from simgraph.simformer.embeddings import NoiseEmbedding, TokenEmbedding
+
+__all__ = ["Architecture", "Memory", "Simformer"]
+
+Memory = Sequence[tuple[Tensor, Tensor]]
+"""Keys and values of observed tokens, by layer."""
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """Sizes of the transformer.
+
+    Attributes:
+        width: Width of a token.
+        depth: Number of attention layers.
+        heads: Number of attention heads; divides the width.
+        widening: Hidden width of the feed-forward layers, in units of ``width``.
+    """
+
+    width: int = 48
+    depth: int = 4
+    heads: int = 4
+    widening: int = 3
+
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= 65536:
+                raise DeclarationError(f"{name}={value!r} is not a whole number of 1 or more.")
+        if self.width % self.heads:
+            raise DeclarationError(f"width={self.width} is not a multiple of heads={self.heads}.")
+
+
+class Simformer(nn.Module):
+    """Maps noised tokens to one output of the token's size each.
+
+    Args:
+        architecture: Sizes.
+        identifiers: Number of token identifiers.
+        features: Number of features of a token's value.
+        plates: Number of plates; each adds a learned attention bias between tokens of one element.
+        timeless: Whether observed tokens get no diffusion time (the cached form).
+    """
+
+    def __init__(
+        self, architecture: Architecture, identifiers: int, features: int, plates: int = 0, timeless: bool = False
+    ) -> None:
+        super().__init__()
+        self.architecture, self.timeless = architecture, timeless
+        width = architecture.width
+        self.embedding = TokenEmbedding(identifiers, features, width)
+        self.noise = NoiseEmbedding(width)
+        self.clean = nn.Parameter(torch.zeros(width)) if timeless else None
+        self.blocks = nn.ModuleList(_Block(architecture, plates) for _ in range(architecture.depth))
+        # Scale, shift and gate of the two halves of all blocks, in one product; identity at the start.
+        self.modulation = nn.Linear(width, architecture.depth * 6 * width)
+        identity = torch.tensor([1.0, 0.0, 1.0]).repeat(2 * architecture.depth).repeat_interleave(width)
+        with torch.no_grad():
+            self.modulation.weight.zero_()
+            self.modulation.bias.copy_(identity)
+        self.head = nn.Parameter(torch.zeros(identifiers, width, features))
+        self.head_bias = nn.Parameter(torch.zeros(identifiers, features))
+
+    def matrices(self) -> list[nn.Parameter]:
+        """Returns the weight matrices inside the blocks, which Muon trains."""
+        layers = ("attention_in", "attention_out", "up", "down")
+        return [getattr(block, layer).weight for block in self.blocks for layer in layers]
+
+    def forward(
+        self,
+        values: Tensor,
+        noise: Tensor,
+        states: Tensor,
+        ids: Tensor,
+        mask: Tensor | None,
+        same: Tensor | None = None,
+        memory: Memory | None = None,
+    ) -> Tensor:
+        """Evaluates the network.
+
+        Args:
+            values: (batch, tokens, features).
+            noise: c_noise, (batch,).
+            states: Condition states, integers (batch, tokens).
+            ids: Identifiers, (tokens,).
+            mask: M_E, boolean (batch or 1, tokens, keys), with the keys of ``memory`` in front; None: all allowed.
+            same: Float (plates, tokens, keys): 1 where two tokens belong to one element of a plate.
+            memory: Keys and values of observed tokens that are not among ``values``.
+
+        Returns:
+            (batch, tokens, features).
+        """
+        x, modulations = self._start(values, noise, states, ids)
+        for number, (block, modulation) in enumerate(zip(self.blocks, modulations, strict=True)):
+            x, _ = block(x, modulation, mask, same, None if memory is None else memory[number])
+        x = layer_norm(x, x.shape[-1:])
+        return torch.einsum("btw,twf->btf", x, self.head[ids]) + self.head_bias[ids]
+
+    def remember(
+        self, values: Tensor, states: Tensor, ids: Tensor, mask: Tensor | None, same: Tensor | None = None
+    ) -> Memory:
+        """Returns the keys and values of observed tokens, which in the cached form depend on nothing else."""
+        x, modulations = self._start(values, torch.zeros(len(values)), states, ids)
+        memory = []
+        for block, modulation in zip(self.blocks, modulations, strict=True):
+            x, own = block(x, modulation, mask, same, None)
+            memory.append(own)
+        return memory
+
+    def _start(
+        self, values: Tensor, noise: Tensor, states: Tensor, ids: Tensor
+    ) -> tuple[Tensor, Sequence[Sequence[Tensor]]]:
+        """Returns the embedded tokens, and by block the six modulations (batch, 1 or tokens, width)."""
+        context = self.noise(noise).unsqueeze(1)
+        if self.clean is not None:
+            observed = (states == OBSERVED).unsqueeze(-1)
+            context = torch.where(observed, self.clean, context)
+        parts = self.modulation(context).unflatten(-1, (len(self.blocks), 6, -1))
+        return self.embedding(values, ids, states), [block.unbind(-2) for block in parts.unbind(-3)]
+
+
+class _Block(nn.Module):
+    def __init__(self, architecture: Architecture, plates: int) -> None:
+        super().__init__()
+        width, hidden = architecture.width, architecture.widening * architecture.width
+        self.heads = architecture.heads
+        self.attention_in = nn.Linear(width, 3 * width, bias=False)
+        self.attention_out = nn.Linear(width, width, bias=False)
+        self.up = nn.Linear(width, hidden)
+        self.down = nn.Linear(hidden, width)
+        self.plate_bias = nn.Parameter(torch.ones(plates, architecture.heads)) if plates else None
+        with torch.no_grad():
+            self.attention_out.weight.mul_(0.5)
+            self.down.weight.mul_(0.5)
+
+    def forward(
+        self,
+        x: Tensor,
+        modulation: Sequence[Tensor],
+        mask: Tensor | None,
+        same: Tensor | None,
+        memory: tuple[Tensor, Tensor] | None,
+    ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        scale, shift, gate, scale2, shift2, gate2 = modulation
+        y = layer_norm(x, x.shape[-1:]) * scale + shift
+        query, key, value = self.attention_in(y).unflatten(-1, (3, self.heads, -1)).unbind(2)
+        own = (key, value)
+        if memory is not None:
+            key, value = (torch.cat([m.expand(len(x), *m.shape[1:]), o], 1) for m, o in zip(memory, own, strict=True))
+        attended = attend(query, key, value, self._bias(mask, same))
+        x = x + gate * self.attention_out(attended.flatten(-2))
+        y = layer_norm(x, x.shape[-1:]) * scale2 + shift2
+        return x + gate2 * self.down(gelu(self.up(y))), own
+
+    def _bias(self, mask: Tensor | None, same: Tensor | None) -> Tensor | None:
+        if self.plate_bias is None or same is None:
+            return None if mask is None else mask.unsqueeze(1)
+        bias = torch.einsum("ph,pqk->hqk", self.plate_bias, same).unsqueeze(0)
+        return bias if mask is None else bias.masked_fill(~mask.unsqueeze(1), float("-inf"))

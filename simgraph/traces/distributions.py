@@ -1,0 +1,242 @@
+"""Distribution nodes for all traces at once.
+
+A node function is written for one trace (and one plate element). ``torch.vmap`` maps it over the trace
+axis and the plates; the distribution that it returns is taken apart inside the map into its tensors,
+and put together again outside with the mapped axes in front. Whether that agrees with calling the
+function trace by trace is checked, not assumed: at two and three traces, by the log densities of draws.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.distributions import Distribution, Independent, TransformedDistribution, constraints
+from torch.distributions.transforms import Transform
+
+from simgraph.dsl import Node, Plate
+from simgraph.errors import NodeReturnError
+from simgraph.traces.blocks import isolated
+
+__all__ = ["as_torch", "at_element", "batched", "call", "invalid_rows", "mappable", "unvalidated"]
+
+
+def as_torch(value: Any) -> Any:
+    """Returns a stored value as a node function of distributions sees it: default floats, or int64."""
+    if isinstance(value, np.ndarray) and value.dtype == object:
+        return value
+    array = np.asarray(value)
+    return torch.tensor(array, dtype=torch.get_default_dtype() if array.dtype.kind == "f" else torch.int64)
+
+
+@contextmanager
+def unvalidated() -> Iterator[None]:
+    """Switches the argument validation of ``torch.distributions`` off; it reads values inside the map."""
+    before = Distribution._validate_args
+    Distribution.set_default_validate_args(False)
+    try:
+        yield
+    finally:
+        Distribution.set_default_validate_args(before)
+
+
+def call(node: Node, values: Mapping[str, Any]) -> Distribution:
+    """Calls the function of a distribution node and checks that it returns a distribution.
+
+    Args:
+        node: The node.
+        values: Parent values by parameter.
+
+    Raises:
+        NodeReturnError: If it returns anything else.
+    """
+    result = node.signature.call(node.function, values)
+    if not isinstance(result, Distribution):
+        raise NodeReturnError(
+            f"node {node.name!r} returned {_described(result)}; a node without rng returns a torch distribution.\n"
+            f"  declared at {node.where}\n  Return a distribution, add the parameter rng to return a draw,"
+            " or use @deterministic for a function of the parents."
+        )
+    return result
+
+
+def batched(node: Node, values: Mapping[str, Any], axes: Mapping[str, Sequence[Plate]], rows: int) -> Distribution:
+    """Evaluates a distribution node for many traces at once.
+
+    Args:
+        node: The node.
+        values: Tensors by parameter, of shape (rows, *sizes of the parent's plates, *event_shape).
+        axes: The parent's plates by parameter.
+        rows: Number of traces.
+
+    Returns:
+        A distribution of batch shape (rows, *sizes of the node's plates, *own batch shape).
+
+    Raises:
+        Exception: Whatever the function raises under ``torch.vmap``; callers then fall back to the loop.
+    """
+    parameters = tuple(values)
+    tensors: list[Tensor] = []
+    build: list[_Build] = []
+
+    def leaves(*arguments: Tensor) -> tuple[Tensor, ...]:
+        distribution = call(node, dict(zip(parameters, arguments[1:], strict=True)))
+        found: list[Tensor] = []
+        build[:] = [_take_apart(distribution, found, ndim=len(distribution.batch_shape))]
+        return tuple(found)
+
+    # One map per plate from the innermost out, then the map over traces. The first argument only counts,
+    # so that a node without mapped parents is mapped as well.
+    mapped: Callable[..., tuple[Tensor, ...]] = leaves
+    sizes = [rows, *node.plate_shape]
+    remaining = {parameter: list(axes[parameter]) for parameter in parameters}
+    in_dims: list[tuple[int | None, ...]] = [(0,) * (len(parameters) + 1)]
+    for plate in node.plates:
+        position = {p: remaining[p].index(plate) if plate in remaining[p] else None for p in parameters}
+        in_dims.append((0, *(position[p] for p in parameters)))
+        for p in parameters:
+            if position[p] is not None:
+                remaining[p].remove(plate)
+    for dims in reversed(in_dims):
+        mapped = torch.vmap(mapped, in_dims=dims)
+    with unvalidated():
+        counter = torch.zeros(sizes)
+        tensors = list(mapped(counter, *(values[p] for p in parameters)))
+        result = build[0](tensors, torch.Size(sizes))
+    assert isinstance(result, Distribution)
+    return result
+
+
+def mappable(node: Node, values: Mapping[str, Any], axes: Mapping[str, Sequence[Plate]]) -> bool:
+    """Tells whether the batched evaluation of a node agrees with calling it trace by trace.
+
+    Args:
+        node: The node.
+        values: Values of the first traces by parameter; at most three are used.
+        axes: The parent's plates by parameter.
+    """
+    if any(not isinstance(value, Tensor) for value in values.values()):
+        return False  # an opaque object among the parents
+    available = min((len(value) for value in values.values()), default=3)
+    for rows in sorted({min(rows, available) for rows in (2, 3)}):
+        few = {parameter: value[:rows] for parameter, value in values.items()}
+        single = [
+            call(node, {p: at_element(few[p][row], axes[p], node.plates, element) for p in few})
+            for row in range(rows)
+            for element in np.ndindex(*node.plate_shape)
+        ]
+        try:
+            with isolated(), unvalidated():
+                together = batched(node, few, axes, rows)
+                draws = together.sample()
+                densities = together.log_prob(draws)
+        except Exception:  # vmap refuses (if, .item(), NumPy) in many ways, and each of them means: loop
+            return False
+        lead = (rows, *node.plate_shape)
+        if any(draws.shape != lead + one.batch_shape + one.event_shape for one in single):
+            return False
+        flat = draws.flatten(0, len(lead) - 1)
+        with unvalidated():
+            expected = torch.stack([one.log_prob(draw) for one, draw in zip(single, flat, strict=True)])
+        if not torch.allclose(densities.reshape(expected.shape), expected, rtol=1e-4, atol=1e-4, equal_nan=True):
+            return False
+    return True
+
+
+def invalid_rows(distribution: Distribution) -> tuple[Tensor, str]:
+    """Finds traces whose distribution has parameters outside of their constraints.
+
+    Args:
+        distribution: A batched distribution; its first axis is the trace.
+
+    Returns:
+        A boolean tensor (rows,), and a description of the first violated constraint.
+    """
+    rows = torch.zeros(distribution.batch_shape[0], dtype=torch.bool)
+    reason = ""
+    while isinstance(distribution, (Independent, TransformedDistribution)):
+        distribution = distribution.base_dist
+    for name, constraint in distribution.arg_constraints.items():
+        if constraints.is_dependent(constraint) or name not in vars(distribution):
+            continue
+        bad = ~constraint.check(getattr(distribution, name))
+        bad = bad.reshape(len(bad), -1).any(1)
+        if bad.any() and not reason:
+            reason = f"{name} of {type(distribution).__name__} violates {constraint}"
+        rows |= bad
+    return rows, reason
+
+
+def at_element(value: Any, axes: Sequence[Plate], plates: Sequence[Plate], element: Sequence[int]) -> Any:
+    """Returns what a node inside ``plates`` sees of a parent inside ``axes`` at one plate element.
+
+    Shared plates are indexed at the element; plates of the parent alone arrive as a stack.
+    """
+    if not axes:
+        return value
+    at = dict(zip((plate.name for plate in plates), element, strict=True))
+    return value[tuple(at.get(axis.name, slice(None)) for axis in axes)]
+
+
+_Build = Callable[[Sequence[Tensor], torch.Size], Any]
+
+
+def _take_apart(value: Any, leaves: list[Tensor], ndim: int) -> _Build:
+    """Collects the tensors inside a distribution, and returns how to build it from batched ones.
+
+    Args:
+        value: A tensor, a distribution, a transform, a sequence of them, or anything else (kept).
+        leaves: Receives the tensors.
+        ndim: Number of axes that a tensor would have if it were not broadcast.
+    """
+    if isinstance(value, Tensor):
+        number, shape = len(leaves), value.shape
+        leaves.append(value)
+        missing = (1,) * max(ndim - len(shape), 0)
+        return lambda new, lead: new[number].reshape(lead + missing + shape)
+    if isinstance(value, (list, tuple)) and type(value) in (list, tuple):
+        items, kind = [_take_apart(item, leaves, ndim) for item in value], type(value)
+        return lambda new, lead: kind(item(new, lead) for item in items)
+    if not isinstance(value, (Distribution, Transform)):
+        return lambda new, lead: value
+
+    # Transforms inside a distribution act on its full shape, parameters on batch shape + their own event.
+    is_distribution = isinstance(value, Distribution)
+    fields: dict[str, _Build] = {}
+    for name, field in vars(value).items():
+        if isinstance(field, torch.Size) or name == "_cached_x_y":
+            continue
+        depth = ndim
+        if is_distribution:
+            depth = len(value.batch_shape)
+            if isinstance(field, Tensor):
+                constraint = value.arg_constraints.get(name.removeprefix("_unbroadcasted_"))
+                depth += 0 if constraint is None else constraint.event_dim
+            else:
+                depth += len(value.event_shape)
+        fields[name] = _take_apart(field, leaves, depth)
+    shell = copy.copy(value)
+    shell.__dict__ = {name: field for name, field in vars(value).items() if name not in fields}
+    batch = tuple(value.batch_shape) if is_distribution else ()
+
+    def build(new: Sequence[Tensor], lead: torch.Size) -> Any:
+        built = copy.copy(shell)
+        built.__dict__ = dict(shell.__dict__)
+        built.__dict__.update({name: field(new, lead) for name, field in fields.items()})
+        if is_distribution:
+            built._batch_shape = torch.Size(lead + batch)
+        return built
+
+    return build
+
+
+def _described(value: Any) -> str:
+    shape = getattr(value, "shape", None)
+    kind = "None (is a return statement missing?)" if value is None else f"a {type(value).__name__}"
+    return kind if shape is None or not math.prod(shape) else f"{kind} of shape {tuple(shape)}"

@@ -1,0 +1,204 @@
+"""Runs a graph many times: ancestral sampling, node by node, many traces together.
+
+A trace that fails (an exception, NaN, infinity, a value outside of a declared support) is never dropped
+in silence: conditioning on success changes the prior to p(theta | success).
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+import numpy as np
+from tqdm.auto import tqdm
+
+from simgraph.dsl import Plate
+from simgraph.errors import DeclarationError, SamplingBiasWarning, SimulationError
+from simgraph.graph import Graph
+from simgraph.traces.evaluate import Batch, Inputs, draws_in_blocks, evaluate
+from simgraph.traces.seeds import BLOCK, check_seed
+from simgraph.traces.store import Column, Traces
+
+__all__ = ["simulate"]
+
+OnFailure = Literal["raise", "drop", "missing"]
+
+
+def simulate(
+    graph: Graph,
+    num_simulations: int,
+    *,
+    seed: int = 0,
+    start: int = 0,
+    on_failure: OnFailure = "raise",
+    progress: bool = True,
+) -> Traces:
+    """Draws traces: joint draws of all nodes of a graph.
+
+    Trace number i depends on the seed and on i alone, so a longer run repeats a shorter one and goes on.
+
+    Args:
+        graph: The graph.
+        num_simulations: Number of traces.
+        seed: A whole number of 0 or more.
+        start: Number of the first trace.
+        on_failure: What to do with traces that fail in a node: ``"raise"`` an error that counts them (the
+            other traces are kept in its attribute ``traces``), ``"drop"`` them, or keep them with the
+            values of that node and of all below it ``"missing"``.
+        progress: Whether to show a progress bar when the simulation takes longer than two seconds.
+
+    Returns:
+        The traces.
+
+    Raises:
+        DeclarationError: If an argument is no valid number or policy.
+        SimulationError: If traces failed under ``on_failure="raise"``, or all of them did.
+        NodeReturnError, ShapeError: If a node function does not keep what it declares.
+    """
+    for name, value, low in (("num_simulations", num_simulations, 1), ("start", start, 0)):
+        if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < low:
+            raise DeclarationError(f"{name}={value!r} is not a whole number of {low} or more.")
+    if on_failure not in ("raise", "drop", "missing"):
+        raise DeclarationError(f"on_failure={on_failure!r} is not known; choose 'raise', 'drop' or 'missing'.")
+    if not len(graph):
+        raise DeclarationError("the graph has no nodes to simulate.")
+    seed = check_seed(seed)
+
+    one_by_one = [name for name, node in graph.items() if not draws_in_blocks(node)]
+    # Opaque objects of all traces can be large; they are kept for one block at a time.
+    step = BLOCK if any(node.is_opaque for node in graph.values()) else num_simulations
+    parts: list[_Run] = []
+    with tqdm(
+        total=num_simulations * len(one_by_one), desc="simulating", unit="call", delay=2, disable=not progress
+    ) as bar:
+        for first in range(start, start + num_simulations, step):
+            stop = min(first + step, start + num_simulations)
+            parts.append(_Run(graph, first, stop, seed, bar))
+    return _judged(graph, parts, num_simulations, seed, start, on_failure)
+
+
+class _Run:
+    """Consecutive traces of a graph.
+
+    Attributes:
+        values: Array by node, with the requested traces alone.
+        failed: Boolean array by node: traces that failed in this node or above it.
+        reasons: Reason by trace number, for each node in which traces failed themselves.
+        error: The first exception that a node raised, or None.
+    """
+
+    def __init__(self, graph: Graph, first: int, stop: int, seed: int, bar: tqdm) -> None:
+        self.values: dict[str, np.ndarray] = {}
+        self.failed: dict[str, np.ndarray] = {}
+        self.reasons: dict[str, dict[int, str]] = {}
+        self.error: BaseException | None = None
+        begin = _first_rows(graph, first)
+        for name in graph.order:
+            node = graph[name]
+            inputs, inherited = self._inputs(graph, name, begin, stop)
+            if inputs.usable.any():
+                batch = evaluate(node, inputs, seed, bar.update)
+            else:
+                batch = Batch(np.full((inputs.rows, *node.plate_shape, *(node.shape or ())), np.nan))
+            self.values[name] = batch.values
+            own = np.zeros(inputs.rows, dtype=bool)
+            own[list(batch.failures)] = True
+            self.failed[name] = inherited | own
+            reasons = {row + begin[name]: reason for row, reason in batch.failures.items()}
+            self.reasons[name] = {trace: reason for trace, reason in sorted(reasons.items()) if trace >= first}
+            if self.error is None and batch.errors:
+                self.error = batch.errors[min(batch.errors)]
+        for name, lowest in begin.items():
+            self.values[name] = self.values[name][first - lowest :]
+            self.failed[name] = self.failed[name][first - lowest :]
+
+    def _inputs(self, graph: Graph, name: str, begin: Mapping[str, int], stop: int) -> tuple[Inputs, np.ndarray]:
+        node, low = graph[name], begin[name]
+        values: dict[str, np.ndarray] = {}
+        axes: dict[str, Sequence[Plate]] = {}
+        inherited = np.zeros(stop - low, dtype=bool)
+        for parameter, parent in node.signature.parents:
+            offset = low - begin[parent]
+            values[parameter] = self.values[parent][offset:]
+            axes[parameter] = graph[parent].plates
+            inherited |= self.failed[parent][offset:]
+        return Inputs(values, axes, low, stop - low, ~inherited), inherited
+
+
+def _first_rows(graph: Graph, first: int) -> dict[str, int]:
+    """Returns the first trace that each node has to run: the start of a block, where a block is drawn below it."""
+    begin: dict[str, int] = {}
+    for name in reversed(graph.order):
+        own = first - first % BLOCK if draws_in_blocks(graph[name]) else first
+        begin[name] = min([own, *(begin[child] for child in graph.children(name))])
+    return begin
+
+
+def _judged(
+    graph: Graph, parts: Sequence[_Run], count: int, seed: int, start: int, on_failure: OnFailure
+) -> Traces:
+    """Joins the parts and applies the failure policy."""
+    failed = {name: np.concatenate([part.failed[name] for part in parts]) for name in graph}
+    values = {name: np.concatenate([part.values[name] for part in parts]) for name in graph.variables}
+    any_failed = np.logical_or.reduce(list(failed.values()))
+    plates = {name: [plate.name for plate in graph[name].plates] for name in graph.variables}
+    source = [(seed, start, count)]
+    if not any_failed.any():
+        return Traces(values, plates=plates, sources=source)
+
+    missing = Traces(
+        {name: _with_missing(values[name], failed[name]) for name in graph.variables}, plates=plates, sources=source
+    )
+    summary = _failure_summary(graph, parts, count, seed)
+    first_error = next((part.error for part in parts if part.error is not None), None)
+    if on_failure == "raise" or any_failed.all():
+        kept = None if any_failed.all() else missing
+        if any_failed.all():
+            advice = "  No trace is left, so there is nothing to train on: mend the node first."
+        else:
+            advice = (
+                "  Dropping them changes the prior to p(theta | success). Choose"
+                ' simulate(..., on_failure="drop" | "missing"),'
+            )
+        trace = next(trace for part in parts for reasons in part.reasons.values() for trace in reasons)
+        advice += f"\n  or reproduce one with graph.simulate(1, seed={seed}, start={trace})."
+        raise SimulationError(f"{summary}\n{advice}", kept) from first_error
+    if on_failure == "drop":
+        warnings.warn(
+            f"{summary}\n  They were dropped: what is left follows the prior p(theta | success).",
+            SamplingBiasWarning,
+            stacklevel=3,
+        )
+        dropped = missing[~any_failed]
+        complete = {name: dropped.column(name).values for name in dropped}
+        return Traces(complete, plates=plates, sources=source)
+    warnings.warn(
+        f"{summary}\n  Their values are missing; the model learns the node's law among successful traces.",
+        SamplingBiasWarning,
+        stacklevel=3,
+    )
+    return missing
+
+
+def _with_missing(values: np.ndarray, failed: np.ndarray) -> Column:
+    if not failed.any():
+        return Column(values)
+    values = values.copy()
+    values[failed] = np.nan if values.dtype.kind == "f" else 0
+    present = np.broadcast_to(~failed.reshape(-1, *(1,) * (values.ndim - 1)), values.shape)
+    return Column(values, present.copy())
+
+
+def _failure_summary(graph: Graph, parts: Sequence[_Run], count: int, seed: int) -> str:
+    lines = []
+    for name in graph.order:
+        reasons = {trace: reason for part in parts for trace, reason in part.reasons[name].items()}
+        if reasons:
+            counts = ", ".join(f"{number} x {reason}" for reason, number in Counter(reasons.values()).most_common())
+            lines.append(
+                f"{len(reasons)} of {count} traces failed in node {name!r} ({counts});"
+                f" first: trace {min(reasons)}, seed {seed}."
+            )
+    return "\n".join(lines)

@@ -1,0 +1,222 @@
+"""Traces: many joint draws of a graph, as named columns.
+
+A column is an array with a leading trace axis. It is ragged-ready: entries that a trace does not have
+(a failed simulation, a smaller plate) are masked out, and each entry may carry an index value (the
+point at which a function was evaluated).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from simgraph import files
+from simgraph.errors import FileFormatError, TracesError, UnknownNameError, did_you_mean, listed
+from simgraph.text import table
+
+__all__ = ["Column", "Traces"]
+
+
+@dataclass(frozen=True)
+class Column:
+    """The values of one variable in all traces.
+
+    Attributes:
+        values: Array (num_simulations, *plate sizes, *event_shape), padded to the largest size.
+        present: Boolean array of the same shape: which entries exist; ``None`` if all do.
+        index: Array of the same shape with one more axis, the index values of each entry; or ``None``.
+    """
+
+    values: np.ndarray
+    present: np.ndarray | None = None
+    index: np.ndarray | None = None
+
+    def __post_init__(self) -> None:
+        if self.present is not None and self.present.shape != self.values.shape:
+            raise TracesError(f"present has shape {self.present.shape}; the values have {self.values.shape}.")
+        if self.index is not None and self.index.shape[:-1] != self.values.shape:
+            raise TracesError(f"index has shape {self.index.shape}; expected is {(*self.values.shape, 'd')}.")
+
+    def __getitem__(self, rows: Any) -> Column:
+        return Column(*(None if part is None else part[rows] for part in self._parts()))  # type: ignore[arg-type]
+
+    def _parts(self) -> tuple[np.ndarray | None, ...]:
+        return self.values, self.present, self.index
+
+
+class Traces(Mapping[str, np.ndarray]):
+    """Joint draws of a graph: a mapping from names to arrays (num_simulations, *plate sizes, *event_shape).
+
+    Args:
+        columns: Arrays, tensors or :class:`Column` objects by name, all of the same leading size.
+        plates: Names of the plate axes of each variable, outermost first; none by default.
+        sources: Where the traces come from: pairs of a seed and the number of the first trace, with counts.
+
+    Raises:
+        TracesError: If there are no columns, or their numbers of traces differ.
+
+    Example:
+        >>> traces = Traces({"theta": np.zeros((5, 2)), "x": np.ones(5)})
+        >>> traces.num_simulations, traces["theta"].shape, traces[:3]["x"].shape
+        (5, (5, 2), (3,))
+    """
+
+    def __init__(
+        self,
+        columns: Mapping[str, Any],
+        *,
+        plates: Mapping[str, Sequence[str]] | None = None,
+        sources: Sequence[tuple[int, int, int]] = (),
+    ) -> None:
+        self._columns = {name: value if isinstance(value, Column) else _column(name, value) for name, value in columns.items()}
+        if not self._columns:
+            raise TracesError("traces need at least one variable.\n  For example: Traces({'theta': array})")
+        counts = {name: len(column.values) for name, column in self._columns.items()}
+        if len(set(counts.values())) > 1:
+            raise TracesError(f"variables have different numbers of traces: {counts}.")
+        self.plates = {name: tuple((plates or {}).get(name, ())) for name in self._columns}
+        self.sources = tuple((int(seed), int(start), int(count)) for seed, start, count in sources)
+
+    @property
+    def num_simulations(self) -> int:
+        """Number of traces."""
+        return len(next(iter(self._columns.values())).values)
+
+    def column(self, name: str) -> Column:
+        """Returns a variable's values with their masks and index values."""
+        try:
+            return self._columns[name]
+        except KeyError:
+            raise UnknownNameError(
+                f"{name!r} is not a variable of these traces.\n  {did_you_mean(str(name), self._columns)}"
+            ) from None
+
+    def present(self, name: str) -> np.ndarray:
+        """Returns which entries of a variable exist, as a boolean array of its shape."""
+        column = self.column(name)
+        return np.ones(column.values.shape, dtype=bool) if column.present is None else column.present
+
+    def __getitem__(self, key: Any) -> Any:
+        """Returns a variable's array for a name, and the selected traces for anything else."""
+        if isinstance(key, str):
+            return self.column(key).values
+        rows = slice(key, key + 1 or None) if isinstance(key, (int, np.integer)) else key
+        return Traces({name: column[rows] for name, column in self._columns.items()}, plates=self.plates)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._columns)
+
+    def __len__(self) -> int:
+        return len(self._columns)
+
+    def __eq__(self, other: object) -> bool:
+        return self is other
+
+    def __hash__(self) -> int:
+        return id(self)
+
+    @staticmethod
+    def concatenate(*parts: Traces) -> Traces:
+        """Joins traces of one graph.
+
+        Raises:
+            TracesError: If variables or shapes differ, or if two parts hold the same simulations.
+        """
+        if not parts:
+            raise TracesError("concatenate needs at least one part.")
+        first = parts[0]
+        for part in parts[1:]:
+            if set(part) != set(first):
+                raise TracesError(f"parts have different variables: {listed(first)} and {listed(part)}.")
+            for name in first:
+                if part[name].shape[1:] != first[name].shape[1:]:
+                    raise TracesError(
+                        f"{name!r} has shapes {first[name].shape[1:]} and {part[name].shape[1:]} in two parts."
+                    )
+        _refuse_repeats([source for part in parts for source in part.sources])
+        columns = {name: _joined([part.column(name) for part in parts]) for name in first}
+        return Traces(columns, plates=first.plates, sources=[s for part in parts for s in part.sources])
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Writes the traces to one file (safetensors with a JSON manifest), atomically."""
+        arrays: dict[str, np.ndarray] = {}
+        for name, column in self._columns.items():
+            arrays[f"values/{name}"] = column.values
+            if column.present is not None:
+                arrays[f"present/{name}"] = column.present
+            if column.index is not None:
+                arrays[f"index/{name}"] = column.index
+        names = [{"name": name, "plates": self.plates[name]} for name in self]
+        files.write(path, "traces", arrays, {"variables": names, "sources": self.sources})
+
+    @staticmethod
+    def load(path: str | os.PathLike[str]) -> Traces:
+        """Reads traces that :meth:`save` wrote.
+
+        Raises:
+            FileNotFoundError: If there is no such file.
+            FileFormatError: If the file is damaged or holds something else.
+        """
+        arrays, manifest = files.read(path, "traces")
+        try:
+            variables = {str(entry["name"]): tuple(map(str, entry["plates"])) for entry in manifest["variables"]}
+            columns = {
+                name: Column(arrays[f"values/{name}"], arrays.get(f"present/{name}"), arrays.get(f"index/{name}"))
+                for name in variables
+            }
+            return Traces(columns, plates=variables, sources=[tuple(source) for source in manifest["sources"]])
+        except (KeyError, TypeError, ValueError, TracesError) as error:
+            raise FileFormatError(f"{os.fspath(path)} holds traces that do not fit together: {error}") from error
+
+    def __repr__(self) -> str:
+        head = ("variable", "shape", "type", "mean", "sd", "min", "max", "missing")
+        rows = [_summary(name, column, self.plates[name]) for name, column in self._columns.items()]
+        return f"Traces with {self.num_simulations} simulations\n" + table(head, rows)
+
+
+def _column(name: str, value: Any) -> Column:
+    array = np.asarray(value)
+    if array.ndim == 0:
+        raise TracesError(f"{name!r} is a single number; a variable needs a leading trace axis.")
+    if array.dtype.kind in "iub":
+        return Column(array.astype(np.int64))
+    if array.dtype.kind != "f":
+        raise TracesError(f"{name!r} holds {array.dtype}, not numbers.")
+    return Column(array)
+
+
+def _joined(columns: Sequence[Column]) -> Column:
+    values = np.concatenate([column.values for column in columns])
+    present = None
+    if any(column.present is not None for column in columns):
+        full = [np.ones(c.values.shape, dtype=bool) if c.present is None else c.present for c in columns]
+        present = np.concatenate(full)
+    index = None
+    if all(column.index is not None for column in columns):
+        index = np.concatenate([column.index for column in columns if column.index is not None])
+    return Column(values, present, index)
+
+
+def _refuse_repeats(sources: Sequence[tuple[int, int, int]]) -> None:
+    for number, (seed, start, count) in enumerate(sources):
+        for other_seed, other_start, other_count in sources[:number]:
+            if seed == other_seed and start < other_start + other_count and other_start < start + count:
+                raise TracesError(
+                    f"two parts hold the same simulations: seed {seed}, traces from {max(start, other_start)} on.\n"
+                    "  Simulate the second part with another seed=, or with start= after the first."
+                )
+
+
+def _summary(name: str, column: Column, plates: Sequence[str]) -> tuple[str, ...]:
+    values = column.values
+    kept = values.ravel() if column.present is None else values[column.present]
+    missing = "-" if column.present is None else f"{1 - column.present.mean():.1%}"
+    shape = "".join(f"{plate}=" for plate in plates) + str(values.shape[1:])
+    if not kept.size:
+        return name, shape, str(values.dtype), "-", "-", "-", "-", missing
+    numbers = (f"{statistic(kept):.4g}" for statistic in (np.mean, np.std, np.min, np.max))
+    return name, shape, str(values.dtype), *numbers, missing

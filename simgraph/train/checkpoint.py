@@ -1,0 +1,137 @@
+"""Trained models as files: everything that a query needs, without the simulator's code."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+import torch
+
+from simgraph import files
+from simgraph.compile import Compiled
+from simgraph.compile.layout import Layout
+from simgraph.compile.masks import MaskRule
+from simgraph.compile.probe import Variable
+from simgraph.compile.supports import Support
+from simgraph.compile.tokenizers import tokenizer_for
+from simgraph.errors import FileFormatError, SimgraphError
+from simgraph.graph.dependence import Families
+from simgraph.graph.fingerprint import fingerprint
+from simgraph.simformer import Architecture
+from simgraph.train.fit import Trained, build, build_network
+from simgraph.train.history import History
+from simgraph.train.ranges import Ranges
+
+__all__ = ["load", "save"]
+
+_KIND = "model"
+_MOST_TOKENS = 1_000_000
+
+
+def save(path: str | os.PathLike[str], trained: Trained, nodes: dict[str, Any] | None) -> None:
+    """Writes a trained model to one file, atomically.
+
+    Args:
+        path: Where to write.
+        trained: The model.
+        nodes: Fingerprint of the graph, for a model that was loaded without it.
+    """
+    compiled, denoiser = trained.compiled, trained.denoiser
+    arrays = {f"weights/{name}": tensor.numpy() for name, tensor in denoiser.state_dict().items()}
+    arrays["families/members"] = compiled.rule.families.members.numpy()
+    arrays["families/parents"] = compiled.rule.families.parents.numpy()
+    variables = []
+    for name, tokenizer in compiled.layout.tokenizers.items():
+        variable = tokenizer.variable
+        arrays |= {f"statistics/{name}/{key}": value for key, value in tokenizer.statistics.items()}
+        arrays[f"low/{name}"], arrays[f"high/{name}"] = trained.ranges.low[name], trained.ranges.high[name]
+        variables.append(
+            {
+                "name": name,
+                "plates": compiled.layout.plates[name],
+                "plate_shape": variable.plate_shape,
+                "event_shape": variable.event_shape,
+                "support": variable.support.to_json(),
+                "joint_dim": variable.joint_dim,
+            }
+        )
+    manifest = {
+        "variables": variables,
+        "observed": compiled.rule.form,
+        "architecture": asdict(denoiser.network.architecture),
+        "history": trained.history.rows,
+        "num_simulations": trained.ranges.count,
+        "graph": nodes if compiled.graph is None else fingerprint(compiled.graph),
+    }
+    files.write(path, _KIND, arrays, manifest)
+
+
+def load(path: str | os.PathLike[str]) -> tuple[Trained, dict[str, Any] | None]:
+    """Reads a model that :func:`save` wrote. No code runs but simgraph's own.
+
+    Returns:
+        The model, with ``compiled.graph`` None, and the fingerprint of its graph.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        FileFormatError: If the file is damaged, or its parts do not fit together.
+    """
+    arrays, manifest = files.read(path, _KIND)
+    try:
+        trained = _assemble(arrays, manifest)
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError, RuntimeError, SimgraphError) as error:
+        raise FileFormatError(f"{os.fspath(path)} holds a model whose parts do not fit together: {error}") from error
+    return trained, manifest.get("graph")
+
+
+def _assemble(arrays: dict[str, np.ndarray], manifest: dict[str, Any]) -> Trained:
+    members, parents = arrays["families/members"], arrays["families/parents"]
+    variables = [_variable(entry) for entry in manifest["variables"]]
+    # Sizes are compared with the arrays that are really there before anything large is built.
+    count = sum(int(np.prod(v.shape[: len(v.shape) - v.support.event_dim], dtype=float)) for v in variables)
+    if not 0 < count <= _MOST_TOKENS or members.shape != parents.shape or members.shape[1:] != (count,):
+        raise FileFormatError(f"{count} tokens, families of shape {members.shape}.")
+    tokenizers = {}
+    for variable in variables:
+        prefix = f"statistics/{variable.name}/"
+        statistics = {k.removeprefix(prefix): v for k, v in arrays.items() if k.startswith(prefix)}
+        plain = tokenizer_for(variable)
+        tokenizers[variable.name] = type(plain)(variable, statistics)
+    layout = Layout(tokenizers, {entry["name"]: entry["plates"] for entry in manifest["variables"]})
+    families = Families(torch.from_numpy(members.astype(bool)), torch.from_numpy(parents.astype(bool)))
+    if manifest["observed"] not in ("relay", "cached"):
+        raise FileFormatError(f"observed tokens of the form {manifest['observed']!r}.")
+    compiled = Compiled(layout, MaskRule(families, manifest["observed"]))
+
+    architecture = Architecture(**manifest["architecture"])
+    weights = {k.removeprefix("weights/"): torch.from_numpy(v) for k, v in arrays.items() if k.startswith("weights/")}
+    with torch.device("meta"):
+        sizes = build_network(compiled, architecture).state_dict()
+    expected = {f"network.{name}": tensor.shape for name, tensor in sizes.items()}
+    if expected != {name: tensor.shape for name, tensor in weights.items()}:
+        raise FileFormatError("weights of other sizes than the architecture has.")
+    if not all(bool(torch.isfinite(tensor).all()) for tensor in weights.values()):
+        raise FileFormatError("weights that are not finite.")
+    denoiser = build(compiled, architecture)
+    denoiser.load_state_dict(weights)
+    ranges = Ranges(
+        {v.name: arrays[f"low/{v.name}"] for v in variables},
+        {v.name: arrays[f"high/{v.name}"] for v in variables},
+        int(manifest["num_simulations"]),
+    )
+    for name, variable in ((v.name, v) for v in variables):
+        if ranges.low[name].shape != variable.event_shape or ranges.high[name].shape != variable.event_shape:
+            raise FileFormatError(f"ranges of another shape than {name!r} has.")
+    return Trained(compiled, denoiser.eval().requires_grad_(False), History(manifest["history"]), ranges)
+
+
+def _variable(entry: dict[str, Any]) -> Variable:
+    return Variable(
+        name=str(entry["name"]),
+        plate_shape=tuple(map(int, entry["plate_shape"])),
+        event_shape=tuple(map(int, entry["event_shape"])),
+        support=Support.from_json(entry["support"]),
+        joint_dim=int(entry["joint_dim"]),
+    )

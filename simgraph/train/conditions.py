@@ -1,0 +1,166 @@
+"""The distribution of condition states in training: which question each trace is asked.
+
+Every trace of every step draws its own state from a mixture: the joint; the posterior and the
+likelihood that the graph's roots and leaves imply; each variable given its parents; random subsets of
+elements and of whole variables, observed with probability 0.3 or 0.7; and the user's own queries. A part
+of them loses variables or elements at random, so that marginals are learned as well.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from simgraph.compile import Compiled
+from simgraph.compile.masks import ABSENT, LATENT, OBSERVED
+
+__all__ = ["Conditions", "Pool"]
+
+_OWN_QUERIES = 0.5
+"""Share of the mixture that the user's own queries get, if there are any."""
+
+_DROPPING = 0.25
+"""Share of the states that lose tokens."""
+
+_DROPPED = 0.3
+"""Probability that a variable, or an element, is lost there."""
+
+
+class Conditions:
+    """Draws condition states for the tokens of a compiled graph.
+
+    Args:
+        compiled: The compiled graph.
+        queries: States of the user's own queries, (queries, tokens); asked as they are.
+    """
+
+    def __init__(self, compiled: Compiled, queries: Sequence[Tensor] = ()) -> None:
+        layout, families = compiled.layout, compiled.rule.families
+        self.tokens = len(layout)
+        self.queries = torch.stack(list(queries)) if queries else None
+        numbers = torch.zeros(self.tokens, dtype=torch.long)
+        for number, name in enumerate(layout.names):
+            numbers[layout.slots(name)] = number
+        self.variable = numbers
+        has_parents = families.members[families.parents.any(1)].any(0)
+        has_children = families.parents.any(0)
+        # A variable is a root or a leaf as a whole.
+        self.roots = ~self._whole(has_parents)
+        self.leaves = ~self._whole(has_children)
+        self.parents = torch.stack(
+            [families.parents[families.members[:, layout.slots(name)].any(1)].any(0) for name in layout.names]
+        )
+
+    def draw(self, count: int, generator: torch.Generator) -> Tensor:
+        """Draws condition states.
+
+        Args:
+            count: How many.
+            generator: Source of randomness.
+
+        Returns:
+            Integer tensor (count, tokens); every state has a latent token.
+        """
+        kinds: list[Callable[[int, torch.Generator], Tensor]] = [
+            self._joint,
+            self._posterior,
+            self._likelihood,
+            self._mechanism,
+            self._elements,
+            self._variables,
+        ]
+        chosen = torch.randint(len(kinds), (count,), generator=generator)
+        states = torch.empty(count, self.tokens, dtype=torch.long)
+        for number, kind in enumerate(kinds):
+            here = chosen == number
+            states[here] = kind(int(here.sum()), generator)
+        states = self._drop(states, generator)
+        if self.queries is not None:
+            own = torch.rand(count, generator=generator) < _OWN_QUERIES
+            pick = torch.randint(len(self.queries), (int(own.sum()),), generator=generator)
+            states[own] = self.queries[pick]
+        return self._with_latents(states, generator)
+
+    def _joint(self, count: int, generator: torch.Generator) -> Tensor:
+        return torch.full((count, self.tokens), LATENT)
+
+    def _posterior(self, count: int, generator: torch.Generator) -> Tensor:
+        return torch.where(self.leaves, OBSERVED, LATENT).expand(count, -1)
+
+    def _likelihood(self, count: int, generator: torch.Generator) -> Tensor:
+        return torch.where(self.roots, OBSERVED, LATENT).expand(count, -1)
+
+    def _mechanism(self, count: int, generator: torch.Generator) -> Tensor:
+        number = torch.randint(len(self.parents), (count,), generator=generator)
+        own = self.variable == number[:, None]
+        return torch.where(own, LATENT, torch.where(self.parents[number], OBSERVED, ABSENT))
+
+    def _elements(self, count: int, generator: torch.Generator) -> Tensor:
+        chance = torch.where(torch.rand(count, 1, generator=generator) < 0.5, 0.3, 0.7)
+        return torch.where(torch.rand(count, self.tokens, generator=generator) < chance, OBSERVED, LATENT)
+
+    def _variables(self, count: int, generator: torch.Generator) -> Tensor:
+        chance = torch.where(torch.rand(count, 1, generator=generator) < 0.5, 0.3, 0.7)
+        observed = torch.rand(count, len(self.parents), generator=generator) < chance
+        return torch.where(observed[:, self.variable], OBSERVED, LATENT)
+
+    def _drop(self, states: Tensor, generator: torch.Generator) -> Tensor:
+        count = len(states)
+        kind = torch.rand(count, 1, generator=generator)
+        variables = (torch.rand(count, len(self.parents), generator=generator) < _DROPPED)[:, self.variable]
+        elements = torch.rand(count, self.tokens, generator=generator) < _DROPPED
+        dropped = (variables & (kind < _DROPPING / 2)) | (elements & (kind > 1 - _DROPPING / 2))
+        return torch.where(dropped, ABSENT, states)
+
+    def _with_latents(self, states: Tensor, generator: torch.Generator) -> Tensor:
+        """Makes one token latent where none is."""
+        states = states.clone()
+        rows = (states != LATENT).all(1).nonzero().flatten()
+        states[rows, torch.randint(self.tokens, (len(rows),), generator=generator)] = LATENT
+        return states
+
+    def _whole(self, tokens: Tensor) -> Tensor:
+        count = len(torch.unique(self.variable))
+        hit = torch.zeros(count, dtype=torch.bool)
+        hit[self.variable[tokens]] = True
+        return hit[self.variable]
+
+
+class Pool:
+    """Condition states with their edge masks, made many at a time and renewed as they are used.
+
+    Args:
+        conditions: Draws the states.
+        compiled: Derives the masks.
+        depth: Number of attention layers.
+        generator: Source of randomness.
+        most_bytes: Memory for the masks.
+    """
+
+    _USES = 4  # how often a state is used on average before the pool is renewed
+
+    def __init__(
+        self,
+        conditions: Conditions,
+        compiled: Compiled,
+        depth: int,
+        generator: torch.Generator,
+        most_bytes: int = 32_000_000,
+    ) -> None:
+        self.conditions, self.compiled, self.depth, self.generator = conditions, compiled, depth, generator
+        self.size = max(32, min(2048, most_bytes // conditions.tokens**2))
+        self.left = 0
+        self.states = torch.empty(0)
+        self.masks = torch.empty(0)
+
+    def draw(self, count: int) -> tuple[Tensor, Tensor]:
+        """Draws states (count, tokens) and masks (count, tokens, tokens)."""
+        if self.left <= 0:
+            self.states = self.conditions.draw(self.size, self.generator)
+            self.masks = self.compiled.rule.edge_mask(self.states, self.depth)
+            self.left = self._USES * self.size
+        self.left -= count
+        rows = torch.randint(self.size, (count,), generator=self.generator)
+        return self.states[rows], self.masks[rows]

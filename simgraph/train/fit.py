@@ -1,0 +1,273 @@
+"""The training loop: denoising score matching on latent tokens.
+
+References:
+    Gloeckler et al., "All-in-one simulation-based inference" (2024), equation 5 (loss on latent tokens only).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import math
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from tqdm.auto import tqdm
+
+from simgraph.compile import Compiled
+from simgraph.compile.layout import Tokens
+from simgraph.compile.masks import ABSENT, LATENT
+from simgraph.errors import TrainingError
+from simgraph.simformer import Architecture, Denoiser, Simformer
+from simgraph.threads import one_thread
+from simgraph.traces import Traces
+from simgraph.traces.blocks import isolated
+from simgraph.traces.seeds import integer_seed, torch_stream
+from simgraph.train.conditions import Conditions, Pool
+from simgraph.train.history import History
+from simgraph.train.muon import Muon
+from simgraph.train.ranges import Ranges
+from simgraph.train.settings import Settings
+
+__all__ = ["Trained", "build", "build_network", "train"]
+
+_LEAST_TRACES = 10
+
+_VALIDATION_COPIES = 4096
+"""Held-out traces are repeated up to so many rows, each with a condition, a noise level and noise of its own."""
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a training returns.
+
+    Attributes:
+        compiled: The compiled graph, its tokenizers fitted to the training split.
+        denoiser: The denoiser with the best averaged weights.
+        history: What happened.
+        ranges: Which values the training split held.
+    """
+
+    compiled: Compiled
+    denoiser: Denoiser
+    history: History
+    ranges: Ranges
+
+
+def build(compiled: Compiled, architecture: Architecture) -> Denoiser:
+    """Builds an untrained denoiser for a compiled graph."""
+    layout = compiled.layout
+    network = build_network(compiled, architecture)
+    return Denoiser(network, layout.ids, layout.coordinates, layout.widths, layout.classes)
+
+
+def build_network(compiled: Compiled, architecture: Architecture) -> Simformer:
+    """Builds an untrained network for a compiled graph."""
+    layout = compiled.layout
+    return Simformer(
+        architecture,
+        identifiers=len(layout.widths),
+        features=layout.width,
+        plates=len(layout.plate_names),
+        timeless=compiled.rule.form == "cached",
+    )
+
+
+def train(
+    compiled: Compiled,
+    traces: Traces,
+    settings: Settings,
+    *,
+    seed: int = 0,
+    queries: Sequence[Tensor] = (),
+    time_limit: float | None = None,
+    progress: bool = True,
+) -> Trained:
+    """Trains a denoiser.
+
+    Interrupting it (Ctrl-C) returns the best weights so far.
+
+    Args:
+        compiled: The compiled graph.
+        traces: Traces to learn from; a part is held out for validation.
+        settings: Settings.
+        seed: Seed of everything that is random here.
+        queries: Condition states (tokens,) of the user's own queries.
+        time_limit: Seconds after which training ends; the learning rate falls accordingly.
+        progress: Whether to show a progress bar.
+
+    Returns:
+        The best denoiser on the held-out traces, and the history.
+
+    Raises:
+        TrainingError: If there are too few traces, or the loss is not finite from the start.
+    """
+    count = traces.num_simulations
+    if count < _LEAST_TRACES:
+        raise TrainingError(f"{count} traces are too few to train on and to validate with; use {_LEAST_TRACES} or more.")
+    started = time.monotonic()
+    generator = torch_stream(seed, "train")
+    order = torch.randperm(count, generator=generator)
+    held = max(1, round(settings.validation * count))
+    kept, held_out = traces[order[held:].numpy()], traces[order[:held].numpy()]
+    compiled = compiled.fit(kept)
+    ranges = Ranges.of(compiled, kept)
+    training = compiled.layout.tokenize_traces(kept, generator)
+    validation = compiled.layout.tokenize_traces(held_out, generator)
+
+    with isolated():
+        torch.manual_seed(integer_seed(seed, "weights"))
+        denoiser = build(compiled, settings.architecture)
+    conditions = Conditions(compiled, queries)
+    run = _Run(compiled, denoiser, conditions, settings, generator)
+    judge = _Validation(run, validation, torch_stream(seed, "validation"))
+    best = copy.deepcopy(denoiser)
+    history = History()
+    every = max(1, settings.steps // settings.evaluations)
+    running, since = 0.0, 0
+
+    with (
+        one_thread(),
+        tqdm(total=settings.steps, desc="training", unit="step", disable=not progress) as bar,
+        contextlib.suppress(KeyboardInterrupt),
+    ):
+        for step in range(1, settings.steps + 1):
+            elapsed = time.monotonic() - started
+            spent = step / settings.steps
+            if time_limit is not None:
+                spent = max(spent, elapsed / time_limit)
+            rate = run.set_rate(min(spent, 1.0))
+            loss = run.step(training)
+            if not math.isfinite(loss):
+                if not len(history):
+                    raise TrainingError(f"the loss is {loss} at step {step}: the traces cannot be learned from.")
+                break
+            running, since = running + loss, since + 1
+            bar.update()
+            last = step == settings.steps or spent >= 1
+            if step % every and not last:
+                continue
+            validation_loss = judge()
+            improved = validation_loss < history.best
+            history = history.with_row(
+                step=step,
+                seconds=time.monotonic() - started,
+                learning_rate=rate,
+                training_loss=running / since,
+                validation_loss=validation_loss,
+            )
+            running, since = 0.0, 0
+            bar.set_postfix(loss=f"{history[-1]['training_loss']:.4f}", validation=f"{validation_loss:.4f}")
+            if improved:
+                best.load_state_dict(run.averaged.module.state_dict())
+            if last or _stalled(history, settings.patience):
+                break
+    return Trained(compiled, best.eval().requires_grad_(False), history, ranges)
+
+
+class _Run:
+    """A training in progress: the weights, their average, the optimisers and the random streams."""
+
+    def __init__(
+        self,
+        compiled: Compiled,
+        denoiser: Denoiser,
+        conditions: Conditions,
+        settings: Settings,
+        generator: torch.Generator,
+    ) -> None:
+        self.compiled, self.denoiser, self.settings, self.generator = compiled, denoiser, settings, generator
+        self.conditions = conditions
+        self.depth = settings.architecture.depth
+        self.pool = Pool(conditions, compiled, self.depth, generator)
+        decay = 1 - 1 / max(2.0, settings.ema * settings.steps)
+        self.averaged = AveragedModel(denoiser, multi_avg_fn=get_ema_multi_avg_fn(decay))
+        matrices = denoiser.network.matrices()
+        known = {id(matrix) for matrix in matrices}
+        self.rest: list[nn.Parameter] = [p for p in denoiser.parameters() if id(p) not in known]
+        self.optimizers: list[torch.optim.Optimizer] = [
+            Muon(matrices, lr=settings.matrix_lr),
+            torch.optim.AdamW(self.rest, lr=settings.vector_lr, weight_decay=0.0, fused=True),
+        ]
+        self.peaks = [settings.matrix_lr, settings.vector_lr]
+
+    def set_rate(self, spent: float) -> float:
+        """Sets the learning rates for the share of the training that is spent; returns that of the matrices."""
+        warmup = self.settings.warmup
+        rise = min(1.0, spent / warmup) if warmup else 1.0
+        factor = rise * 0.5 * (1 + math.cos(math.pi * spent))
+        for optimizer, peak in zip(self.optimizers, self.peaks, strict=True):
+            optimizer.param_groups[0]["lr"] = peak * factor
+        return self.peaks[0] * factor
+
+    def step(self, tokens: Tokens) -> float:
+        """Takes one step on a random batch; returns its loss."""
+        size = self.settings.batch_size
+        batch = tokens[torch.randint(len(tokens), (size,), generator=self.generator)]
+        states, masks = self.ask(batch)
+        sigma = self.settings.noise.sample(size, self.generator)
+        noise = torch.randn(batch.values.shape, generator=self.generator)
+        loss = mean_loss(self.denoiser, batch.values, noise, sigma, states, masks)
+        for optimizer in self.optimizers:
+            optimizer.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(self.rest, self.settings.clip)
+        for optimizer in self.optimizers:
+            optimizer.step()
+        self.averaged.update_parameters(self.denoiser)
+        return loss.item()
+
+    def ask(self, batch: Tokens) -> tuple[Tensor, Tensor]:
+        """Draws a condition state and its mask for each trace of a batch."""
+        if batch.present.all():
+            return self.pool.draw(len(batch))
+        states, _ = self.pool.draw(len(batch))
+        states = torch.where(batch.present, states, ABSENT)
+        return states, self.compiled.rule.edge_mask(states, self.depth)
+
+
+class _Validation:
+    """The loss on held-out traces, with the same conditions, noise levels and noise every time."""
+
+    def __init__(self, run: _Run, tokens: Tokens, generator: torch.Generator) -> None:
+        self.run = run
+        copies = max(1, min(8, _VALIDATION_COPIES // len(tokens)))
+        rows = torch.arange(len(tokens)).repeat(copies)[:_VALIDATION_COPIES]
+        self.batch = tokens[rows]
+        drawn = run.conditions.draw(len(rows), generator)
+        self.states = torch.where(self.batch.present, drawn, ABSENT)
+        self.masks = run.compiled.rule.edge_mask(self.states, run.depth)
+        self.sigma = run.settings.noise.sample(len(rows), generator)
+        self.noise = torch.randn(self.batch.values.shape, generator=generator)
+
+    @torch.no_grad()
+    def __call__(self) -> float:
+        total, count = 0.0, 0.0
+        model = self.run.averaged.module
+        for rows in self._chunks():
+            loss = model.loss(self.batch.values[rows], self.noise[rows], self.sigma[rows], self.states[rows], self.masks[rows])
+            total += float(loss.sum())
+            count += float((self.states[rows] == LATENT).sum())
+        return total / max(count, 1.0)
+
+    def _chunks(self) -> Iterator[slice]:
+        size = self.run.settings.batch_size
+        for start in range(0, len(self.batch), size):
+            yield slice(start, start + size)
+
+
+def mean_loss(
+    denoiser: Denoiser, x_0: Tensor, noise: Tensor, sigma: Tensor, states: Tensor, masks: Tensor
+) -> Tensor:
+    """Returns the mean loss of the latent tokens of a batch."""
+    latent = (states == LATENT).sum().clamp_min(1)
+    return denoiser.loss(x_0, noise, sigma, states, masks).sum() / latent
+
+
+def _stalled(history: History, patience: int) -> bool:
+    losses = history["validation_loss"]
+    return len(losses) - 1 - losses.index(min(losses)) >= patience
