@@ -8,8 +8,8 @@ from simgraph.query import Heun, Model, Multistep, Query, Sampler, Samples, fit,
 from simgraph.simformer import Architecture
 from simgraph.traces import Traces, simulate
 from simgraph.train import Settings
+from simgraph.version import __version__
 
-__version__ = "0.1.0"
 
 __all__ = [
     "Architecture",
@@ -27,6 +27,7 @@ __all__ = [
     "SimgraphError",
     "SimgraphWarning",
     "Traces",
+    "__version__",
     "compile",
     "deterministic",
     "fit",

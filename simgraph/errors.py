@@ -123,8 +123,10 @@ class QueryError(SimgraphError):
     """A query asks for something that cannot be answered."""
 
 
-class UnknownNameError(QueryError):
-    """A query names a node that the model does not have."""
+class UnknownNameError(QueryError, KeyError):
+    """A query names a node that the model does not have; a ``KeyError``, as mappings promise."""
+
+    __str__ = Exception.__str__  # a KeyError would print its message in quotes
 
 
 class EvidenceError(QueryError):

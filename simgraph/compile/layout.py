@@ -124,10 +124,21 @@ class Layout:
 
     def detokenize(self, name: str, tokens: Tensor) -> Tensor:
         """Maps tokens (batch, tokens of the variable, width) to float64 values in the support."""
+        return self.tokenizers[name].detokenize(self._elements(name, tokens))
+
+    def _elements(self, name: str, tokens: Tensor) -> Tensor:
+        """Arranges tokens (batch, tokens of the variable, width) as (batch, *plate sizes, num_tokens, own width)."""
         tokenizer = self.tokenizers[name]
         own = tokens[..., : tokenizer.width]
-        per_element = own.reshape(len(own), *tokenizer.variable.plate_shape, tokenizer.num_tokens, tokenizer.width)
-        return tokenizer.detokenize(per_element)
+        return own.reshape(len(own), *tokenizer.variable.plate_shape, tokenizer.num_tokens, tokenizer.width)
+
+    def leaked(self, tokens: Tensor) -> Tensor:
+        """Tells which tokens (batch, tokens, width) leaked through an edge of their support: (batch, tokens)."""
+        parts = [
+            tokenizer.leaked(self._elements(name, tokens[:, self.slots(name)])).reshape(len(tokens), -1)
+            for name, tokenizer in self.tokenizers.items()
+        ]
+        return torch.cat(parts, 1)
 
     def tokenize_traces(self, traces: Traces, generator: torch.Generator | None = None) -> Tokens:
         """Maps whole traces to tokens; missing entries become tokens that do not exist."""

@@ -29,6 +29,9 @@ _LOOP_TRACES = 100
 
 _CORNERS = 256
 
+_FAR = 1e6
+"""Stands for an unbounded end of a parent's support, and ten times as much beside it."""
+
 
 @dataclass(frozen=True)
 class Variable:
@@ -70,7 +73,7 @@ def probe(graph: Graph, traces: Traces) -> dict[str, Variable]:
         ShapeError: If a variable's shape in the traces does not fit its declaration.
         SupportError: If a support has no tokenizer.
     """
-    lacking = [name for name in graph.variables if name not in traces]
+    lacking = [name for name in graph.variables if name not in set(traces)]
     if lacking:
         raise TracesError(
             f"the traces lack {listed(lacking)}; they hold {listed(traces)}.\n"
@@ -117,17 +120,25 @@ def _of_distribution(
     if first.kind not in ("interval", "integers"):
         return first, joint
     if _varies(seen):
-        for corner in _corners(node, variables):
-            try:
-                at_corner, _ = _evaluated(graph, node, {p: v[None] for p, v in corner.items()})
-                corner_low, corner_high = _hull(at_corner, event_ndim)
-            except Exception:  # the function refuses an extreme parent value: nothing is known there
-                corner_low, corner_high = np.full_like(low, np.nan), np.full_like(high, np.nan)
-            # A bound that is unknown, or infinite, at some corner of the parents does not hold.
-            moved_low, moved_high = corner_low != low, corner_high != high
-            low = np.where(np.isfinite(corner_low), np.minimum(low, corner_low), np.where(moved_low, -np.inf, low))
-            high = np.where(np.isfinite(corner_high), np.maximum(high, corner_high), np.where(moved_high, np.inf, high))
+        for corner, further in zip(_corners(node, variables, _FAR), _corners(node, variables, 10 * _FAR), strict=True):
+            corner_low, corner_high = _bounds_at(graph, node, corner, event_ndim)
+            further_low, further_high = _bounds_at(graph, node, further, event_ndim)
+            # A bound that is unknown at some corner, or still moves far out there, does not hold.
+            low = np.where(corner_low == further_low, np.minimum(low, corner_low), -np.inf)
+            high = np.where(corner_high == further_high, np.maximum(high, corner_high), np.inf)
     return Support(first.kind, low, high), joint
+
+
+def _bounds_at(
+    graph: Graph, node: Node, values: Mapping[str, np.ndarray], event_ndim: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the bounds at one combination of parent values, NaN where the function refuses it."""
+    try:
+        with unvalidated():  # an end of an open interval is no valid parameter, but its bound is the limit
+            found, _ = _evaluated(graph, node, {parameter: value[None] for parameter, value in values.items()})
+        return _hull(found, event_ndim)
+    except Exception:  # user code at an extreme value may fail in any way: nothing is known there
+        return np.array(np.nan), np.array(np.nan)
 
 
 def _evaluated(graph: Graph, node: Node, values: Mapping[str, np.ndarray]) -> tuple[list[Support], int]:
@@ -135,7 +146,7 @@ def _evaluated(graph: Graph, node: Node, values: Mapping[str, np.ndarray]) -> tu
     axes = {parameter: graph[parent].plates for parameter, parent in node.signature.parents}
     rows = min((len(value) for value in values.values()), default=1)
     tensors = {parameter: as_torch(value) for parameter, value in values.items()}
-    if mappable(node, {p: t[:3] for p, t in tensors.items()}, axes):
+    if mappable(node, tensors, axes, range(rows)):
         distribution = batched(node, tensors, axes, rows)
         return [_support(distribution, node.name)], _joint_dim(distribution)
     found: list[Support] = []
@@ -178,15 +189,16 @@ def _varies(seen: list[Support]) -> bool:
     return len(seen) > 1 or any(np.ndim(bound) > 0 for bound in bounds)
 
 
-def _corners(node: Node, variables: Mapping[str, Variable]) -> Iterator[dict[str, np.ndarray]]:
-    """Yields combinations of extreme parent values; unbounded ends are stood for by large numbers."""
+def _corners(node: Node, variables: Mapping[str, Variable], far: float) -> Iterator[dict[str, np.ndarray]]:
+    """Yields combinations of extreme parent values; unbounded ends are stood for by ``far``."""
     parents = [(parameter, variables[parent]) for parameter, parent in node.signature.parents]
     ends: list[list[np.ndarray]] = []
     for _, parent in parents:
         support = parent.support
         if support.kind in ("interval", "integers"):
-            extremes = [np.clip(bound, -1e6, 1e6) for bound in (support.low, support.high)]
-            ends.append([np.broadcast_to(extreme, parent.shape) for extreme in extremes])
+            kind = np.int64 if support.kind == "integers" else np.float64
+            extremes = [np.nan_to_num(bound, posinf=far, neginf=-far) for bound in (support.low, support.high)]
+            ends.append([np.broadcast_to(extreme, parent.shape).astype(kind) for extreme in extremes])
         else:
             ends.append([np.broadcast_to(row, parent.shape) for row in np.eye(parent.event_shape[-1])])
     for combination in itertools.islice(itertools.product(*ends), _CORNERS):

@@ -80,6 +80,10 @@ class Tokenizer(ABC):
     def detokenize(self, tokens: Tensor) -> Tensor:
         """Maps tokens back to float64 values in the support."""
 
+    def leaked(self, tokens: Tensor) -> Tensor:
+        """Tells which tokens (..., num_tokens, width) leaked through an edge of the support: (..., num_tokens)."""
+        return torch.zeros(tokens.shape[:-1], dtype=torch.bool)
+
     def present(self, present: Tensor) -> Tensor:
         """Maps which entries (..., *event_shape) exist to which tokens (..., num_tokens) exist: whole ones."""
         lead = present.shape[: present.dim() - len(self.variable.event_shape)]
@@ -119,11 +123,19 @@ class Elements(Tokenizer):
         return ((z - s["mean"]) / s["sd"]).float().unsqueeze(-1)
 
     def detokenize(self, tokens: Tensor) -> Tensor:
+        return self._constrain(self._free(tokens))
+
+    def leaked(self, tokens: Tensor) -> Tensor:
+        support = self._cells() if self._counts else self.variable.support
+        return support.beyond(self._free(tokens)).reshape(tokens.shape[:-1])
+
+    def _free(self, tokens: Tensor) -> Tensor:
+        """Returns unconstrained values (..., *event_shape) of tokens."""
         s = self._tensors()
         z = tokens.squeeze(-1).double() * s["sd"] + s["mean"]
         z = torch.where(s["heavy"] > 0, torch.sinh(z), z)
         free = torch.where(s["constant"] > 0, s["centre"], z * s["scale"] + s["centre"])
-        return self._constrain(free.reshape(*tokens.shape[:-2], *self.variable.event_shape))
+        return free.reshape(*tokens.shape[:-2], *self.variable.event_shape)
 
     def _unconstrain(self, values: Tensor, generator: torch.Generator | None = None) -> Tensor:
         if not self._counts:
@@ -209,6 +221,8 @@ class Simplex(Tokenizer):
     def fit(self, values: np.ndarray, present: np.ndarray) -> Simplex:
         free = self.variable.support.unconstrain(torch.as_tensor(values, dtype=torch.float64)).numpy()
         kept = free[present.all(-1)].reshape(-1, self.width)
+        if not len(kept):
+            return Simplex(self.variable, {"mean": np.zeros(self.width), "sd": np.ones(self.width)})
         sd = kept.std(0)
         return Simplex(self.variable, {"mean": kept.mean(0), "sd": np.where(sd > 0, sd, 1.0)})
 

@@ -13,7 +13,7 @@ A fourth, the *constant node*, is made by ``Graph.do`` and never declared.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, overload
 
@@ -274,7 +274,7 @@ def _declare(
             f"a node needs a name that is a Python identifier, not {label!r}.\n  declared at {where(function)}\n"
             "  Name it: node(name='z1')(function)"
         )
-    axes = (plates,) if isinstance(plates, Plate) else tuple(plates)
+    axes = tuple(plates) if isinstance(plates, (list, tuple)) else (plates,)
     for axis in axes:
         if not isinstance(axis, Plate):
             raise DeclarationError(
@@ -300,7 +300,7 @@ def _name(function: Callable[..., Any], name: str | None) -> str:
 def _event_shape(shape: int | Sequence[int] | None, function: Callable[..., Any]) -> tuple[int, ...] | None:
     if shape is None:
         return None
-    sizes = (shape,) if isinstance(shape, int) else tuple(shape)
+    sizes = tuple(shape) if isinstance(shape, Iterable) else (shape,)
     if not all(isinstance(size, int) and not isinstance(size, bool) and size > 0 for size in sizes):
         raise DeclarationError(
             f"shape={shape!r} is no event shape; each size is a whole number of 1 or more.\n"

@@ -79,10 +79,10 @@ def _graphviz(graph: Graph) -> str:
     for number, (plates, members) in enumerate(_by_plates(graph).items()):
         if plates:
             lines.append(f'  subgraph cluster_{number} {{ label="{" × ".join(plates)}";')
-        lines += [f"  {name} [shape={shapes[graph[name].kind]}];" for name in members]
+        lines += [f'  "{name}" [shape={shapes[graph[name].kind]}];' for name in members]
         if plates:
             lines.append("  }")
-    lines += [f"  {parent} -> {node.name};" for node in _ordered(graph) for parent in node.parents]
+    lines += [f'  "{parent}" -> "{node.name}";' for node in _ordered(graph) for parent in node.parents]
     return "\n".join([*lines, "}"])
 
 

@@ -58,13 +58,16 @@ def include(graph: Graph, other: Graph, *, prefix: str, share: Sequence[str]) ->
     for name in share:
         graph[name], other[name]
     names = {name: name if name in share else prefix + name for name in other}
+    # A child of a shared node goes on seeing it element by element only if their plate stays one plate.
+    kept = {plate.name for name in share for plate in other[name].plates}
+    plates = {name: name if name in kept else prefix + name for name in other.plates}
     added = []
     for name in other:
         if name in share:
             continue
         node = other[name].renamed(names)
         added.append(
-            with_fields(node, plates=tuple(with_fields(p, name=prefix + p.name) for p in node.plates))
+            with_fields(node, plates=tuple(with_fields(p, name=plates[p.name]) for p in node.plates))
         )
     return Graph(*graph.values(), *added)
 
@@ -86,7 +89,7 @@ def _constant(node: Node, value: Any) -> Node:
         full = node.plate_shape + node.shape
     else:
         # The event shape of a distribution is its constant's: what is left of the plates.
-        full = np.broadcast_shapes(node.plate_shape + array.shape[len(node.plates) :], array.shape)
+        full = node.plate_shape + array.shape[len(node.plates) :]
     try:
         array = np.array(np.broadcast_to(array, full))
     except ValueError:

@@ -39,8 +39,8 @@ def validate(nodes: Sequence[Node]) -> None:
                 f"Graph(...) takes nodes, not {node!r}.\n  Decorate the function with @node or @deterministic."
             )
     problems = [*_names(nodes), *_plates(nodes), *_parents(nodes)]
-    # A cycle is only worth naming when every edge has two ends.
-    problems += [] if any(isinstance(p, UnknownParentError) for p in problems) else _cycles(nodes)
+    # Where two nodes share a name, a cycle may be one in name only.
+    problems += [] if any(isinstance(p, DuplicateNameError) for p in problems) else _cycles(nodes)
     if len(problems) == 1:
         raise problems[0]
     if problems:
@@ -99,18 +99,18 @@ def _parents(nodes: Sequence[Node]) -> Iterator[GraphError]:
                 )
 
 
-def _cycles(nodes: Sequence[Node]) -> list[GraphError]:
+def _cycles(nodes: Sequence[Node]) -> Iterator[GraphError]:
     edges = nx.DiGraph((parent, node.name) for node in nodes for parent in node.parents)
-    try:
-        cycle = nx.find_cycle(edges)
-    except nx.NetworkXNoCycle:
-        return []
-    names = [source for source, _ in cycle]
-    start = names.index(min(names))
-    path = names[start:] + names[:start] + [names[start]]
-    return [
-        CycleError(
+    tangles = sorted(nx.strongly_connected_components(edges), key=min)
+    for tangle in tangles:
+        try:
+            cycle = nx.find_cycle(edges.subgraph(tangle), source=min(tangle))
+        except nx.NetworkXNoCycle:
+            continue
+        names = [source for source, _ in cycle]
+        start = names.index(min(names))
+        path = names[start:] + names[:start] + [names[start]]
+        yield CycleError(
             f"nodes form a cycle: {' -> '.join(path)}.\n  A simulator graph must be acyclic."
             " For feedback in time, put the loop inside one node."
         )
-    ]

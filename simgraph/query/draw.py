@@ -2,12 +2,14 @@
 
 Tokens that are absent from the query are absent from the sequence. In the cached form the keys and
 values of observed tokens are computed once per piece of evidence; otherwise observed tokens are
-encoded anew at each noise level.
+encoded anew at each noise level. A draw that leaks through the edge of a finite interval is drawn again.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import torch
 from torch import Tensor
@@ -20,6 +22,9 @@ from simgraph.threads import one_thread
 from simgraph.traces.seeds import torch_stream
 
 __all__ = ["draw"]
+
+_ATTEMPTS = 6
+"""How often a draw that leaked through the edge of a finite interval is drawn again, before it is moved inside."""
 
 _CHUNK_TOKENS = 4096
 """Tokens that go through the network together: few enough for a processor's cache."""
@@ -56,10 +61,23 @@ def draw(
     problem = _Problem(denoiser, values, states, masks, which, slots)
     out = torch.zeros(len(values) * num_samples, *values.shape[1:])
     out[:, slots] = values[:, slots].repeat_interleave(num_samples, 0)
-    with one_thread():
-        for number, rows in enumerate(_chunks(len(out), max(1, _CHUNK_TOKENS // len(slots)))):
-            noise = torch.randn(len(rows), len(slots), values.shape[-1], generator=torch_stream(seed, "draw", number))
-            out[rows[:, None], slots] = problem.solve(rows // num_samples, noise, sampler)
+
+    def fill(number: int, rows: Tensor) -> None:
+        generator = torch_stream(seed, "draw", number)
+        latent = states[rows // num_samples] == LATENT
+        for _ in range(_ATTEMPTS):
+            noise = torch.randn(len(rows), len(slots), values.shape[-1], generator=generator)
+            with torch.no_grad():
+                out[rows[:, None], slots] = problem.solve(rows // num_samples, noise, sampler)
+            leaked = (compiled.layout.leaked(out[rows]) & latent).any(1)
+            if not leaked.any():
+                break
+            rows, latent = rows[leaked], latent[leaked]
+
+    # Chunks are independent, so cores work on one each; splitting single operations would not pay.
+    chunks = list(_chunks(len(out), max(1, _CHUNK_TOKENS // len(slots))))
+    with one_thread(), ThreadPoolExecutor(min(len(chunks), os.cpu_count() or 1)) as pool:
+        list(pool.map(fill, range(len(chunks)), chunks))
     return out.reshape(len(values), num_samples, *values.shape[1:])
 
 
@@ -91,7 +109,7 @@ class _Problem:
             _, remembered = self.denoiser.remember(
                 self.values[unique][:, known], self.states[unique][:, known], pieces, known
             )
-            memory = (known, [(key[back], value[back]) for key, value in remembered])
+            memory = (known, [(key[..., back], value[..., back]) for key, value in remembered])
         keys = torch.cat([known, active]) if len(known) else active
         own, own_states = values[:, active], states[:, active]
         own_mask: Tensor | None = mask[:, active[:, None], keys]
@@ -101,8 +119,7 @@ class _Problem:
 
         def denoise(x: Tensor, sigma: float) -> Tensor:
             full = torch.where(latent, x, own)
-            level = torch.full((len(x),), sigma)
-            return self.denoiser(full, level, own_states, own_mask, active, memory)
+            return self.denoiser(full, torch.tensor([sigma]), own_states, own_mask, active, memory)
 
         position = torch.searchsorted(self.slots, active)
         drawn = sampler.solve(denoise, noise[:, position])

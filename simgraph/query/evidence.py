@@ -162,7 +162,7 @@ def _check_support(variable: Variable, array: np.ndarray, observed: np.ndarray) 
         raise SupportError(
             f"given({variable.name}=...) lies outside of the support of {variable.name!r}, which is {support}:"
             f" {int((~inside).sum())} of {inside.size} values.\n"
-            f"  First: {array.reshape(*inside.shape, *array.shape[inside.ndim:])[~inside][0]}"
+            f"  First: {array[~inside][0]}"
         )
 
 
@@ -176,11 +176,11 @@ def _check_range(name: str, evidence: Evidence, ranges: Ranges, plates: int, *, 
         far = np.argwhere(beyond & evidence.observed)
         if not len(far):
             continue
-        where = tuple(far[0])
+        where = tuple(far[0].tolist())
         event = where[1 + plates :]
         place = f"{name}{list(where[1:])}" if len(where) > 1 else name
         message = (
-            f"{len(far)} values of given({name}=...) lie {side} all {ranges.count} training values"
+            f"{len(far)} of {evidence.values.size} values of given({name}=...) lie {side} all {ranges.count} training values"
             f" (quantile {0.0 if side == 'below' else 1.0:g}); first: {place} = {evidence.values[where]:.6g},"
             f" trained on {low[event]:.6g} to {high[event]:.6g}.\n"
             "  The model extrapolates there; check units, or the prior, or simulate more."

@@ -16,38 +16,33 @@ __all__ = ["FEW", "attend"]
 FEW = 8
 """Up to so many keys the element-wise form is the faster one on a CPU."""
 
-# Axes: b batch, h heads, q queries, k keys, d features of one head.
+# Axes: h heads, d features of one head, q queries, k keys, b batch (innermost).
 
 
 def attend(query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None) -> Tensor:
     """Attention of queries over keys.
 
     Args:
-        query: (b, q, h, d).
-        key: (b, k, h, d).
-        value: (b, k, h, d).
+        query: (h, d, q, b).
+        key: (h, d, k, b).
+        value: (h, d, k, b).
         bias: Boolean mask or float bias added to the logits, broadcastable to (b, h, q, k); a boolean is
             true where attention is allowed. Every query has a key that it may attend to. None: all allowed.
 
     Returns:
-        (b, q, h, d).
+        (h, d, q, b).
     """
-    if query.device.type == "cpu" and key.shape[1] <= FEW:
+    if query.device.type == "cpu" and key.shape[2] <= FEW:
         return _few(query, key, value, bias)
-    out = scaled_dot_product_attention(
-        query.transpose(1, 2), key.transpose(1, 2), value.transpose(1, 2), attn_mask=bias
-    )
-    return out.transpose(1, 2)
+    q, k, v = (part.permute(3, 0, 2, 1) for part in (query, key, value))
+    return scaled_dot_product_attention(q, k, v, attn_mask=bias).permute(1, 3, 2, 0)
 
 
 def _few(query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None) -> Tensor:
-    features = query.shape[-1]
-    q, k, v = (part.permute(1, 2, 3, 0).contiguous() for part in (query * features**-0.5, key, value))
-    logits = (q.unsqueeze(1) * k).sum(3)  # q k h b
+    logits = query.shape[1] ** -0.5 * (query.unsqueeze(3) * key.unsqueeze(2)).sum(1)  # h q k b
     if bias is not None:
         if bias.dtype == torch.bool:
             bias = torch.zeros(bias.shape).masked_fill(~bias, float("-inf"))
-        logits = logits + bias.permute(2, 3, 1, 0)
-    weights = logits.softmax(1)
-    out = (weights.unsqueeze(3) * v).sum(1)  # q h d b
-    return out.permute(3, 0, 1, 2)
+        logits = logits + bias.permute(1, 2, 3, 0)
+    weights = logits.softmax(2)
+    return (weights.unsqueeze(1) * value.unsqueeze(2)).sum(3)

@@ -23,7 +23,10 @@ from simgraph.simformer.embeddings import NoiseEmbedding, TokenEmbedding
 __all__ = ["Architecture", "Memory", "Simformer"]
 
 Memory = Sequence[tuple[Tensor, Tensor]]
-"""Keys and values of observed tokens, by layer."""
+"""Keys and values of observed tokens by layer, each (heads, features, tokens, batch)."""
+
+# Inside the network tokens come first, (tokens, batch, width), and queries, keys and values are products
+# with the batch innermost, (heads, features, tokens, batch): attention over few tokens then needs no copy.
 
 
 @dataclass(frozen=True)
@@ -99,7 +102,7 @@ class Simformer(nn.Module):
 
         Args:
             values: (batch, tokens, features).
-            noise: c_noise, (batch,).
+            noise: c_noise, (batch,), or (1,) for one level in the whole batch.
             states: Condition states, integers (batch, tokens).
             ids: Identifiers, (tokens,).
             mask: M_E, boolean (batch or 1, tokens, keys), with the keys of ``memory`` in front; None: all allowed.
@@ -113,7 +116,7 @@ class Simformer(nn.Module):
         for number, (block, modulation) in enumerate(zip(self.blocks, modulations, strict=True)):
             x, _ = block(x, modulation, mask, same, None if memory is None else memory[number])
         x = layer_norm(x, x.shape[-1:])
-        return torch.einsum("btw,twf->btf", x, self.head[ids]) + self.head_bias[ids]
+        return torch.einsum("tbw,twf->btf", x, self.head[ids]) + self.head_bias[ids]
 
     def remember(
         self, values: Tensor, states: Tensor, ids: Tensor, mask: Tensor | None, same: Tensor | None = None
@@ -129,13 +132,13 @@ class Simformer(nn.Module):
     def _start(
         self, values: Tensor, noise: Tensor, states: Tensor, ids: Tensor
     ) -> tuple[Tensor, Sequence[Sequence[Tensor]]]:
-        """Returns the embedded tokens, and by block the six modulations (batch, 1 or tokens, width)."""
-        context = self.noise(noise).unsqueeze(1)
+        """Returns the embedded tokens, and by block the six modulations (1 or tokens, batch or 1, width)."""
+        context = self.noise(noise).unsqueeze(0)
         if self.clean is not None:
-            observed = (states == OBSERVED).unsqueeze(-1)
+            observed = (states == OBSERVED).T.unsqueeze(-1)
             context = torch.where(observed, self.clean, context)
         parts = self.modulation(context).unflatten(-1, (len(self.blocks), 6, -1))
-        return self.embedding(values, ids, states), [block.unbind(-2) for block in parts.unbind(-3)]
+        return self.embedding(values, ids, states).transpose(0, 1).contiguous(), [block.unbind(-2) for block in parts.unbind(-3)]
 
 
 class _Block(nn.Module):
@@ -162,12 +165,14 @@ class _Block(nn.Module):
     ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
         scale, shift, gate, scale2, shift2, gate2 = modulation
         y = layer_norm(x, x.shape[-1:]) * scale + shift
-        query, key, value = self.attention_in(y).unflatten(-1, (3, self.heads, -1)).unbind(2)
+        tokens, batch, width = y.shape
+        products = self.attention_in.weight @ y.reshape(tokens * batch, width).T
+        query, key, value = products.view(3, self.heads, -1, tokens, batch)
         own = (key, value)
         if memory is not None:
-            key, value = (torch.cat([m.expand(len(x), *m.shape[1:]), o], 1) for m, o in zip(memory, own, strict=True))
-        attended = attend(query, key, value, self._bias(mask, same))
-        x = x + gate * self.attention_out(attended.flatten(-2))
+            key, value = (torch.cat(pair, 2) for pair in zip(memory, own, strict=True))
+        attended = attend(query, key, value, self._bias(mask, same)).reshape(width, tokens * batch)
+        x = x + gate * self.attention_out(attended.T).view(tokens, batch, width)
         y = layer_norm(x, x.shape[-1:]) * scale2 + shift2
         return x + gate2 * self.down(gelu(self.up(y))), own
 

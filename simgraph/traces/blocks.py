@@ -15,13 +15,17 @@ from typing import Any
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from simgraph.traces.seeds import BLOCK, integer_seed
+from simgraph.traces.seeds import BLOCK, block_seeds
 
 __all__ = ["UnsplittableError", "blockwise", "isolated"]
 
 
 class UnsplittableError(Exception):
-    """A random operation has no axis that runs over traces; the node is then run one trace at a time."""
+    """Traces cannot be drawn together; the node is then run one trace at a time.
+
+    Either a random operation has no axis that runs over traces, or Python looks at a value between two of
+    them (a rejection sampler that goes on until all rows are done), so that a row would depend on others.
+    """
 
 
 @contextmanager
@@ -51,7 +55,7 @@ def blockwise(seed: int, name: str, first_block: int, rows: int) -> Iterator[Non
 class _Blockwise(TorchDispatchMode):
     def __init__(self, seed: int, name: str, first_block: int, rows: int) -> None:
         super().__init__()
-        self.seed, self.name, self.first_block = seed, name, first_block
+        self.seed_at, self.first_block = block_seeds(seed, name), first_block
         self.rows, self.blocks = rows, rows // BLOCK
         self.operations = 0
 
@@ -59,17 +63,20 @@ class _Blockwise(TorchDispatchMode):
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
+        if func is torch.ops.aten._local_scalar_dense.default:
+            raise UnsplittableError(str(func))
         if torch.Tag.nondeterministic_seeded not in func.tags:
             return func(*args, **kwargs)
         operation, self.operations = self.operations, self.operations + 1
         axis = next((axis for axis in map(self._trace_axis, args) if axis is not None), None)
         if axis is None:
             raise UnsplittableError(str(func))
+        if func is torch.ops.aten.normal.Tensor_Tensor and axis == 0:
+            return self._normal(*args, operation)
         parts = [self._parts(arg) for arg in args]
-        seed = torch.default_generator.manual_seed
 
         def draw(block: int) -> Any:
-            seed(integer_seed(self.seed, self.name, self.first_block + block, operation))
+            self._seed(block, operation)
             return func(*(part(block) for part in parts), **kwargs)
 
         if func._schema.name.endswith("_"):  # fills its first argument in place
@@ -77,6 +84,18 @@ class _Blockwise(TorchDispatchMode):
                 draw(block)
             return args[0]
         return torch.cat([draw(block) for block in range(self.blocks)], dim=axis)
+
+    def _seed(self, block: int, operation: int) -> None:
+        torch.default_generator.manual_seed(self.seed_at(self.first_block + block, operation))
+
+    def _normal(self, mean: torch.Tensor, std: torch.Tensor, operation: int) -> torch.Tensor:
+        """Draws normal variables: only the standard ones block by block, which is most of the work saved."""
+        mean, std = torch.broadcast_tensors(mean, std)
+        out = torch.empty(mean.shape, dtype=torch.result_type(mean, std))
+        for block, part in enumerate(out.split(len(out) // self.blocks)):
+            self._seed(block, operation)
+            part.normal_()
+        return out.mul_(std).add_(mean)
 
     def _trace_axis(self, arg: Any) -> int | None:
         """Returns the first axis of a tensor, or of a shape, that runs over traces."""

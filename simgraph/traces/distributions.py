@@ -3,12 +3,13 @@
 A node function is written for one trace (and one plate element). ``torch.vmap`` maps it over the trace
 axis and the plates; the distribution that it returns is taken apart inside the map into its tensors,
 and put together again outside with the mapped axes in front. Whether that agrees with calling the
-function trace by trace is checked, not assumed: at two and three traces, by the log densities of draws.
+function trace by trace is checked, not assumed: at a few traces, by the log densities of draws.
 """
 
 from __future__ import annotations
 
 import copy
+import itertools
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -17,14 +18,14 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.distributions import Distribution, Independent, TransformedDistribution, constraints
+from torch.distributions import Distribution, Uniform, constraints
 from torch.distributions.transforms import Transform
 
 from simgraph.dsl import Node, Plate
 from simgraph.errors import NodeReturnError
 from simgraph.traces.blocks import isolated
 
-__all__ = ["as_torch", "at_element", "batched", "call", "invalid_rows", "mappable", "unvalidated"]
+__all__ = ["as_torch", "at_element", "batched", "call", "called_alone", "invalid_rows", "mappable", "unvalidated"]
 
 
 def as_torch(value: Any) -> Any:
@@ -113,40 +114,72 @@ def batched(node: Node, values: Mapping[str, Any], axes: Mapping[str, Sequence[P
     return result
 
 
-def mappable(node: Node, values: Mapping[str, Any], axes: Mapping[str, Sequence[Plate]]) -> bool:
+def mappable(
+    node: Node, values: Mapping[str, Any], axes: Mapping[str, Sequence[Plate]], usable: Sequence[int] | np.ndarray
+) -> bool:
     """Tells whether the batched evaluation of a node agrees with calling it trace by trace.
+
+    Compared are the first three traces in which the function runs at all, repeated if there are fewer, so
+    that the answer does not depend on the number of traces.
 
     Args:
         node: The node.
-        values: Values of the first traces by parameter; at most three are used.
+        values: Values by parameter, with a leading trace axis.
         axes: The parent's plates by parameter.
+        usable: Numbers of the rows in which all parents are there.
     """
     if any(not isinstance(value, Tensor) for value in values.values()):
         return False  # an opaque object among the parents
-    available = min((len(value) for value in values.values()), default=3)
-    for rows in sorted({min(rows, available) for rows in (2, 3)}):
-        few = {parameter: value[:rows] for parameter, value in values.items()}
-        single = [
-            call(node, {p: at_element(few[p][row], axes[p], node.plates, element) for p in few})
-            for row in range(rows)
-            for element in np.ndindex(*node.plate_shape)
-        ]
+    alone: dict[int, list[Distribution]] = {}
+    for row in usable:
         try:
-            with isolated(), unvalidated():
-                together = batched(node, few, axes, rows)
-                draws = together.sample()
-                densities = together.log_prob(draws)
-        except Exception:  # vmap refuses (if, .item(), NumPy) in many ways, and each of them means: loop
-            return False
-        lead = (rows, *node.plate_shape)
-        if any(draws.shape != lead + one.batch_shape + one.event_shape for one in single):
-            return False
-        flat = draws.flatten(0, len(lead) - 1)
-        with unvalidated():
-            expected = torch.stack([one.log_prob(draw) for one, draw in zip(single, flat, strict=True)])
-        if not torch.allclose(densities.reshape(expected.shape), expected, rtol=1e-4, atol=1e-4, equal_nan=True):
-            return False
-    return True
+            alone[int(row)] = called_alone(node, {p: value[row] for p, value in values.items()}, axes)
+        except NodeReturnError:
+            raise
+        except Exception:  # a failure of this trace: counted when it is drawn
+            continue
+        if len(alone) == 3:
+            break
+    if not alone:
+        return False
+    # A number of traces that is no other size as well, so that an axis taken for another one shows.
+    taken = {size for one in alone[min(alone)] for size in one.batch_shape + one.event_shape}
+    taken.update(node.plate_shape, *(value.shape[1:] for value in values.values()))
+    rows = next(size for size in itertools.count(2) if size not in taken)
+    chosen = [list(alone)[number % len(alone)] for number in range(rows)]
+    few = {parameter: value[chosen] for parameter, value in values.items()}
+    single = [one for row in chosen for one in alone[row]]
+    try:
+        with isolated(), unvalidated():
+            together = batched(node, few, axes, rows)
+            draws = together.sample()
+            densities = together.log_prob(draws)
+    except Exception:  # vmap refuses (if, .item(), NumPy) in many ways, and each of them means: loop
+        return False
+    lead = (rows, *node.plate_shape)
+    if any(draws.shape != lead + one.batch_shape + one.event_shape for one in single):
+        return False
+    flat = draws.flatten(0, len(lead) - 1)
+    with unvalidated():
+        expected = torch.stack([one.log_prob(draw) for one, draw in zip(single, flat, strict=True)])
+    return torch.allclose(densities.reshape(expected.shape), expected, rtol=1e-4, atol=1e-4, equal_nan=True)
+
+
+def called_alone(node: Node, values: Mapping[str, Tensor], axes: Mapping[str, Sequence[Plate]]) -> list[Distribution]:
+    """Calls a distribution node for one trace.
+
+    Args:
+        node: The node.
+        values: Values of that trace by parameter.
+        axes: The parent's plates by parameter.
+
+    Returns:
+        The distribution of each plate element.
+    """
+    return [
+        call(node, {p: at_element(value, axes[p], node.plates, element).clone() for p, value in values.items()})
+        for element in np.ndindex(*node.plate_shape)
+    ]
 
 
 def invalid_rows(distribution: Distribution) -> tuple[Tensor, str]:
@@ -160,17 +193,25 @@ def invalid_rows(distribution: Distribution) -> tuple[Tensor, str]:
     """
     rows = torch.zeros(distribution.batch_shape[0], dtype=torch.bool)
     reason = ""
-    while isinstance(distribution, (Independent, TransformedDistribution)):
-        distribution = distribution.base_dist
-    for name, constraint in distribution.arg_constraints.items():
-        if constraints.is_dependent(constraint) or name not in vars(distribution):
-            continue
-        bad = ~constraint.check(getattr(distribution, name))
-        bad = bad.reshape(len(bad), -1).any(1)
-        if bad.any() and not reason:
-            reason = f"{name} of {type(distribution).__name__} violates {constraint}"
-        rows |= bad
+    for text, valid in _validity(distribution):
+        if not valid.all():
+            reason = reason or text
+            rows |= ~valid.reshape(len(valid), -1).all(1)  # of length one where all rows share a parameter
     return rows, reason
+
+
+def _validity(distribution: Distribution) -> Iterator[tuple[str, Tensor]]:
+    """Yields what is demanded of each parameter, and where it holds, also for the distributions inside."""
+    for name, constraint in distribution.arg_constraints.items():
+        if not constraints.is_dependent(constraint) and name in vars(distribution):
+            text = f"{name} of {type(distribution).__name__} violates {constraint}"
+            value = getattr(distribution, name)
+            yield text, constraint.check(value[:1] if value.stride(0) == 0 else value)
+    if isinstance(distribution, Uniform):
+        yield "high of Uniform is not above low", torch.lt(distribution.low, distribution.high)
+    for field in vars(distribution).values():
+        if isinstance(field, Distribution):
+            yield from _validity(field)
 
 
 def at_element(value: Any, axes: Sequence[Plate], plates: Sequence[Plate], element: Sequence[int]) -> Any:

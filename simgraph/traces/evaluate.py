@@ -25,6 +25,7 @@ from simgraph.traces.distributions import (
     at_element,
     batched,
     call,
+    called_alone,
     invalid_rows,
     mappable,
     unvalidated,
@@ -94,10 +95,8 @@ def evaluate(node: Node, inputs: Inputs, seed: int, tick: Callable[[], Any] = la
         value = np.asarray(node.function())
         return Batch(np.broadcast_to(value, (inputs.rows, *value.shape)))
     if node.kind == "distribution":
-        tensors = {parameter: as_torch(value) for parameter, value in inputs.values.items()}
-        usable = np.flatnonzero(inputs.usable)[:3]
-        checked = {p: v[usable] if isinstance(v, torch.Tensor) else v for p, v in tensors.items()}
-        if len(usable) and mappable(node, checked, inputs.axes):
+        tensors = {parameter: _as_tensor(value) for parameter, value in inputs.values.items()}
+        if mappable(node, tensors, inputs.axes, np.flatnonzero(inputs.usable)):
             try:
                 return _mapped(node, inputs, tensors, seed)
             except UnsplittableError:
@@ -109,23 +108,69 @@ def evaluate(node: Node, inputs: Inputs, seed: int, tick: Callable[[], Any] = la
 
 
 def _mapped(node: Node, inputs: Inputs, tensors: Mapping[str, torch.Tensor], seed: int) -> Batch:
-    rows = _whole_blocks(inputs)
-    padded = {parameter: tensor[rows] for parameter, tensor in tensors.items()}
-    distribution = batched(node, padded, inputs.axes, len(rows))
-    with torch.no_grad(), unvalidated(), blockwise(seed, node.name, inputs.first // BLOCK, len(rows)):
-        draws = distribution.sample()[: inputs.rows]
-    failures = {}
-    bad, reason = invalid_rows(distribution)
-    bad = bad[: inputs.rows] & torch.from_numpy(inputs.usable)
-    failures.update(dict.fromkeys(bad.nonzero().flatten().tolist(), reason))
-    return _checked(node, inputs, Batch(_as_array(draws), failures))
+    """Draws a distribution node in whole blocks.
+
+    Traces in which the function raises, or whose distribution is invalid, are set aside before the draw.
+    """
+    failures: dict[int, str] = {}
+    errors: dict[int, BaseException] = {}
+    usable = inputs.usable.copy()
+    rows = inputs.rows + -inputs.rows % BLOCK
+    while usable.any():
+        filled = {parameter: _filled(tensor, usable) for parameter, tensor in tensors.items()}
+        try:
+            distribution = batched(node, filled, inputs.axes, rows)
+        except Exception as error:  # a trace of its own (no Cholesky factor), or something that vmap refuses
+            found = _raised(node, inputs, tensors, usable)
+            if not found:
+                raise UnsplittableError(str(error)) from error
+            errors.update(found)
+            failures.update({row: type(one).__name__ for row, one in found.items()})
+            usable[list(found)] = False
+            continue
+        invalid, reason = invalid_rows(distribution)
+        bad = np.flatnonzero(invalid[: inputs.rows].numpy() & usable).tolist()
+        if not bad:
+            with torch.no_grad(), unvalidated(), blockwise(seed, node.name, inputs.first // BLOCK, rows):
+                draws = distribution.sample()[: inputs.rows]
+            return _checked(node, inputs, Batch(_as_array(draws), failures, errors))
+        failures.update(dict.fromkeys(bad, reason))
+        usable[bad] = False
+    return Batch(np.full((inputs.rows, *node.plate_shape), np.nan), failures, errors)
 
 
-def _whole_blocks(inputs: Inputs) -> np.ndarray:
+def _raised(
+    node: Node, inputs: Inputs, tensors: Mapping[str, torch.Tensor], usable: np.ndarray
+) -> dict[int, BaseException]:
+    """Calls a distribution node trace by trace, and returns the exceptions by row."""
+    found: dict[int, BaseException] = {}
+    for row in np.flatnonzero(usable).tolist():
+        try:
+            called_alone(node, {parameter: tensor[row] for parameter, tensor in tensors.items()}, inputs.axes)
+        except Exception as error:  # the function's own failure in this trace
+            found[row] = error
+    return found
+
+
+def _as_tensor(value: np.ndarray) -> Any:
+    """Returns :func:`as_torch` of a whole column, without a copy where it already is what it should be."""
+    shareable = value.flags.writeable and value.dtype == np.float32 and torch.get_default_dtype() == torch.float32
+    return torch.from_numpy(value) if shareable else as_torch(value)
+
+
+def _filled(tensor: torch.Tensor, usable: np.ndarray) -> torch.Tensor:
+    """Returns a copy whose rows fill whole blocks; see :func:`_whole_blocks`."""
+    if usable.all():
+        missing = -len(tensor) % BLOCK
+        return torch.cat([tensor, tensor[-1:].expand(missing, *tensor.shape[1:])])
+    return tensor[_whole_blocks(usable)]
+
+
+def _whole_blocks(usable: np.ndarray) -> np.ndarray:
     """Returns row numbers that fill whole blocks; unusable rows are replaced by their last usable one."""
-    last = np.maximum.accumulate(np.where(inputs.usable, np.arange(inputs.rows), -1))
-    last = np.where(last < 0, np.argmax(inputs.usable), last)
-    return np.concatenate([last, np.full(-inputs.rows % BLOCK, last[-1])])
+    last = np.maximum.accumulate(np.where(usable, np.arange(len(usable)), -1))
+    last = np.where(last < 0, np.argmax(usable), last)
+    return np.concatenate([last, np.full(-len(usable) % BLOCK, last[-1])])
 
 
 def _vectorized(node: Node, inputs: Inputs, seed: int) -> Batch:
@@ -134,18 +179,12 @@ def _vectorized(node: Node, inputs: Inputs, seed: int) -> Batch:
     out = []
     for start in range(0, inputs.rows, BLOCK):
         # Whole blocks, so that what the function draws does not depend on where a run ends.
-        rows = _whole_blocks(_rows_of(inputs, start, min(start + BLOCK, inputs.rows))) + start
+        usable = inputs.usable[start : start + BLOCK]
+        rows = _whole_blocks(usable if usable.any() else np.ones_like(usable)) + start
         value = _call_vectorized(node, inputs, rows, seed, (inputs.first + start) // BLOCK)
         out.append(value[: min(BLOCK, inputs.rows - start)])
     values = np.concatenate(out)
     return Batch(values.reshape(*lead, *values.shape[1 + len(node.plates) :]))
-
-
-def _rows_of(inputs: Inputs, start: int, stop: int) -> Inputs:
-    usable = inputs.usable[start:stop]
-    if not usable.any():
-        usable = np.ones_like(usable)
-    return Inputs({}, {}, inputs.first + start, stop - start, usable)
 
 
 def _call_vectorized(node: Node, inputs: Inputs, rows: np.ndarray, seed: int, block: int) -> np.ndarray:
@@ -201,7 +240,7 @@ def _aligned(value: np.ndarray, axes: Sequence[Plate], plates: Sequence[Plate]) 
 
 def _distribution_draw(node: Node, seed: int) -> Callable[[dict[str, Any], int, int], Any]:
     def draw(values: dict[str, Any], trace: int, element: int) -> Any:
-        distribution: Distribution = call(node, {p: as_torch(v) for p, v in values.items()})
+        distribution: Distribution = call(node, values)
         with isolated(), torch.no_grad():
             torch.default_generator.manual_seed(integer_seed(seed, node.name, trace, element))
             value = distribution.sample()
@@ -218,8 +257,7 @@ def _distribution_draw(node: Node, seed: int) -> Callable[[dict[str, Any], int, 
 
 def _function_value(node: Node, seed: int) -> Callable[[dict[str, Any], int, int], Any]:
     def value(values: dict[str, Any], trace: int, element: int) -> Any:
-        arguments = {parameter: _as_input(parent, node) for parameter, parent in values.items()}
-        arguments.update(_provided(node, seed, trace, element))
+        arguments = {**values, **_provided(node, seed, trace, element)}
         if not node.signature.takes_workdir:
             return node.signature.call(node.function, arguments)
         with tempfile.TemporaryDirectory(prefix="simgraph-") as workdir:
@@ -236,6 +274,8 @@ def _loop(
     tick: Callable[[], Any],
 ) -> Batch:
     elements = list(np.ndindex(*node.plate_shape))
+    convert = as_torch if node.kind == "distribution" else lambda value: _as_input(value, node)
+    opaque = {parameter for parameter, value in inputs.values.items() if value.dtype == object}
     found: list[Any] = []
     failures: dict[int, str] = {}
     errors: dict[int, BaseException] = {}
@@ -248,7 +288,8 @@ def _loop(
                         p: at_element(value[row], inputs.axes[p], node.plates, element)
                         for p, value in inputs.values.items()
                     }
-                    result = function(values, inputs.first + row, number)
+                    seen = {p: value if p in opaque else convert(value) for p, value in values.items()}
+                    result = function(seen, inputs.first + row, number)
                     here[number] = result if node.is_opaque else _event(node, result)
             except (NodeReturnError, ShapeError):
                 raise
@@ -314,9 +355,7 @@ def _as_array(value: Any, node: Node | None = None) -> np.ndarray:
 
 
 def _as_input(value: Any, node: Node) -> Any:
-    """Returns what a simulator sees of a parent: its own copy, in float64 or int64."""
-    if isinstance(value, np.ndarray) and value.dtype == object or not isinstance(value, (np.ndarray, np.generic)):
-        return value
+    """Returns what a simulator sees of a parent that owns values: its own copy, in float64 or int64."""
     array = np.array(value, dtype=np.int64 if value.dtype.kind in "iub" else np.float64)
     if node.backend == "torch":
         return torch.from_numpy(array)
@@ -335,7 +374,9 @@ def _checked(node: Node, inputs: Inputs, batch: Batch) -> Batch:
     if node.is_opaque or batch.values.dtype.kind != "f" and node.support is None:
         return batch
     flat = batch.values.reshape(inputs.rows, -1)
-    reasons = {"NaN": np.isnan(flat).any(1), "infinity": np.isinf(flat).any(1)}
+    reasons: dict[str, np.ndarray] = {}
+    if not np.isfinite(flat).all():
+        reasons = {"NaN": np.isnan(flat).any(1), "infinity": np.isinf(flat).any(1)}
     if node.support is not None:
         inside = node.support.check(torch.from_numpy(np.ascontiguousarray(batch.values)))
         reasons[f"outside {node.support}"] = ~inside.reshape(inputs.rows, -1).all(1).numpy()

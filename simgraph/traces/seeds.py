@@ -9,13 +9,14 @@ nodes, or the nodes that are added later.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 
 import numpy as np
 import torch
 
 from simgraph.errors import DeclarationError
 
-__all__ = ["BLOCK", "check_seed", "integer_seed", "numpy_stream", "torch_stream"]
+__all__ = ["BLOCK", "check_seed", "block_seeds", "integer_seed", "numpy_stream", "torch_stream"]
 
 BLOCK = 1024
 """Number of traces that are drawn together."""
@@ -36,6 +37,18 @@ def _key(seed: int, name: str, *position: int) -> bytes:
 def integer_seed(seed: int, name: str, *position: int) -> int:
     """Returns the seed of a stream as an integer in [0, 2**63)."""
     return int.from_bytes(_key(seed, name, *position)[:8], "little") >> 1
+
+
+def block_seeds(seed: int, name: str) -> Callable[..., int]:
+    """Returns :func:`integer_seed` as a function of the position alone, for many positions of one node."""
+    start = hashlib.blake2b(f"{seed}\x1f{name}".encode(), digest_size=16)
+
+    def at(*position: int) -> int:
+        key = start.copy()
+        key.update("".join(f"\x1f{part}" for part in position).encode())
+        return int.from_bytes(key.digest()[:8], "little") >> 1
+
+    return at
 
 
 def numpy_stream(seed: int, name: str, *position: int) -> np.random.Generator:

@@ -108,8 +108,9 @@ class _Run:
             self.failed[name] = inherited | own
             reasons = {row + begin[name]: reason for row, reason in batch.failures.items()}
             self.reasons[name] = {trace: reason for trace, reason in sorted(reasons.items()) if trace >= first}
-            if self.error is None and batch.errors:
-                self.error = batch.errors[min(batch.errors)]
+            asked = [row for row in batch.errors if row + begin[name] >= first]
+            if self.error is None and asked:
+                self.error = batch.errors[min(asked)]
         for name, lowest in begin.items():
             self.values[name] = self.values[name][first - lowest :]
             self.failed[name] = self.failed[name][first - lowest :]
@@ -141,7 +142,7 @@ def _judged(
 ) -> Traces:
     """Joins the parts and applies the failure policy."""
     failed = {name: np.concatenate([part.failed[name] for part in parts]) for name in graph}
-    values = {name: np.concatenate([part.values[name] for part in parts]) for name in graph.variables}
+    values = {name: _joined(parts, name) for name in graph.variables}
     any_failed = np.logical_or.reduce(list(failed.values()))
     plates = {name: [plate.name for plate in graph[name].plates] for name in graph.variables}
     source = [(seed, start, count)]
@@ -156,7 +157,7 @@ def _judged(
     if on_failure == "raise" or any_failed.all():
         kept = None if any_failed.all() else missing
         if any_failed.all():
-            advice = "  No trace is left, so there is nothing to train on: mend the node first."
+            advice = "  No trace is left, so there is nothing to train on: mend the node first,"
         else:
             advice = (
                 "  Dropping them changes the prior to p(theta | success). Choose"
@@ -180,6 +181,15 @@ def _judged(
         stacklevel=3,
     )
     return missing
+
+
+def _joined(parts: Sequence[_Run], name: str) -> np.ndarray:
+    """Joins the values of one node; a part in which all traces failed does not know their shape and type."""
+    known = next((part.values[name] for part in parts if not part.failed[name].all()), parts[0].values[name])
+    empty = (np.zeros((len(part.values[name]), *known.shape[1:]), known.dtype) for part in parts)
+    return np.concatenate(
+        [zeros if part.failed[name].all() else part.values[name] for part, zeros in zip(parts, empty, strict=True)]
+    )
 
 
 def _with_missing(values: np.ndarray, failed: np.ndarray) -> Column:

@@ -104,8 +104,13 @@ class Traces(Mapping[str, np.ndarray]):
         """Returns a variable's array for a name, and the selected traces for anything else."""
         if isinstance(key, str):
             return self.column(key).values
+        if isinstance(key, (int, np.integer)) and not -self.num_simulations <= key < self.num_simulations:
+            raise IndexError(f"trace {key} is out of range: there are {self.num_simulations}.")
         rows = slice(key, key + 1 or None) if isinstance(key, (int, np.integer)) else key
         return Traces({name: column[rows] for name, column in self._columns.items()}, plates=self.plates)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._columns
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._columns)

@@ -15,7 +15,7 @@ from simgraph.compile.layout import Layout
 from simgraph.compile.masks import MaskRule
 from simgraph.compile.probe import Variable
 from simgraph.compile.supports import Support
-from simgraph.compile.tokenizers import tokenizer_for
+from simgraph.compile.tokenizers import Tokenizer, tokenizer_for
 from simgraph.errors import FileFormatError, SimgraphError
 from simgraph.graph.dependence import Families
 from simgraph.graph.fingerprint import fingerprint
@@ -27,7 +27,11 @@ from simgraph.train.ranges import Ranges
 __all__ = ["load", "save"]
 
 _KIND = "model"
-_MOST_TOKENS = 1_000_000
+
+_MISFITS = (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError, RuntimeError, SimgraphError)
+
+_MOST_PAIRS = 10**8
+"""Pairs of tokens, for each plate: a model with more of them could not have been trained."""
 
 
 def save(path: str | os.PathLike[str], trained: Trained, nodes: dict[str, Any] | None) -> None:
@@ -81,7 +85,7 @@ def load(path: str | os.PathLike[str]) -> tuple[Trained, dict[str, Any] | None]:
     arrays, manifest = files.read(path, _KIND)
     try:
         trained = _assemble(arrays, manifest)
-    except (KeyError, TypeError, ValueError, IndexError, AttributeError, RuntimeError, SimgraphError) as error:
+    except _MISFITS as error:
         raise FileFormatError(f"{os.fspath(path)} holds a model whose parts do not fit together: {error}") from error
     return trained, manifest.get("graph")
 
@@ -91,8 +95,11 @@ def _assemble(arrays: dict[str, np.ndarray], manifest: dict[str, Any]) -> Traine
     variables = [_variable(entry) for entry in manifest["variables"]]
     # Sizes are compared with the arrays that are really there before anything large is built.
     count = sum(int(np.prod(v.shape[: len(v.shape) - v.support.event_dim], dtype=float)) for v in variables)
-    if not 0 < count <= _MOST_TOKENS or members.shape != parents.shape or members.shape[1:] != (count,):
-        raise FileFormatError(f"{count} tokens, families of shape {members.shape}.")
+    plates = {str(plate) for entry in manifest["variables"] for plate in entry["plates"]}
+    if not 0 < count**2 * max(len(plates), 1) <= _MOST_PAIRS:
+        raise FileFormatError(f"{count} tokens in {len(plates)} plates.")
+    if members.shape != parents.shape or members.shape[1:] != (count,) or (members.astype(bool).sum(0) != 1).any():
+        raise FileFormatError(f"families of shape {members.shape} that do not hold each of {count} tokens once.")
     tokenizers = {}
     for variable in variables:
         prefix = f"statistics/{variable.name}/"
@@ -100,6 +107,8 @@ def _assemble(arrays: dict[str, np.ndarray], manifest: dict[str, Any]) -> Traine
         plain = tokenizer_for(variable)
         tokenizers[variable.name] = type(plain)(variable, statistics)
     layout = Layout(tokenizers, {entry["name"]: entry["plates"] for entry in manifest["variables"]})
+    if len(layout) != count:
+        raise FileFormatError("two variables of one name.")
     families = Families(torch.from_numpy(members.astype(bool)), torch.from_numpy(parents.astype(bool)))
     if manifest["observed"] not in ("relay", "cached"):
         raise FileFormatError(f"observed tokens of the form {manifest['observed']!r}.")
@@ -107,6 +116,8 @@ def _assemble(arrays: dict[str, np.ndarray], manifest: dict[str, Any]) -> Traine
 
     architecture = Architecture(**manifest["architecture"])
     weights = {k.removeprefix("weights/"): torch.from_numpy(v) for k, v in arrays.items() if k.startswith("weights/")}
+    if sum(name.endswith(".up.weight") for name in weights) != architecture.depth:
+        raise FileFormatError(f"weights of another number of blocks than {architecture.depth}.")
     with torch.device("meta"):
         sizes = build_network(compiled, architecture).state_dict()
     expected = {f"network.{name}": tensor.shape for name, tensor in sizes.items()}
@@ -114,6 +125,8 @@ def _assemble(arrays: dict[str, np.ndarray], manifest: dict[str, Any]) -> Traine
         raise FileFormatError("weights of other sizes than the architecture has.")
     if not all(bool(torch.isfinite(tensor).all()) for tensor in weights.values()):
         raise FileFormatError("weights that are not finite.")
+    for tokenizer in tokenizers.values():
+        _check_statistics(tokenizer)
     denoiser = build(compiled, architecture)
     denoiser.load_state_dict(weights)
     ranges = Ranges(
@@ -128,10 +141,26 @@ def _assemble(arrays: dict[str, np.ndarray], manifest: dict[str, Any]) -> Traine
 
 
 def _variable(entry: dict[str, Any]) -> Variable:
-    return Variable(
+    variable = Variable(
         name=str(entry["name"]),
         plate_shape=tuple(map(int, entry["plate_shape"])),
         event_shape=tuple(map(int, entry["event_shape"])),
         support=Support.from_json(entry["support"]),
         joint_dim=int(entry["joint_dim"]),
     )
+    low, high = variable.support.low, variable.support.high
+    fits = np.broadcast_shapes(low.shape, high.shape, variable.event_shape) == variable.event_shape
+    if not fits or not (low <= high).all():
+        raise FileFormatError(f"bounds that {variable.name!r} cannot have.")
+    return variable
+
+
+def _check_statistics(tokenizer: Tokenizer) -> None:
+    event = tokenizer.variable.event_shape
+    expected = tokenizer.fit(np.zeros((1, *event)), np.zeros((1, *event), dtype=bool)).statistics
+    found = tokenizer.statistics
+    if {key: value.shape for key, value in found.items()} != {key: value.shape for key, value in expected.items()}:
+        raise FileFormatError(f"statistics of another shape than {tokenizer.variable.name!r} has.")
+    positive = all((found[key] > 0).all() for key in ("scale", "sd") if key in found)
+    if not positive or not all(np.isfinite(value).all() for value in found.values()):
+        raise FileFormatError(f"statistics of {tokenizer.variable.name!r} that are no numbers.")

@@ -166,6 +166,8 @@ def train(
                 best.load_state_dict(run.averaged.module.state_dict())
             if last or _stalled(history, settings.patience):
                 break
+    if not len(history):  # interrupted before the first evaluation
+        best.load_state_dict(run.averaged.module.state_dict())
     return Trained(compiled, best.eval().requires_grad_(False), history, ranges)
 
 

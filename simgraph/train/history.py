@@ -42,6 +42,10 @@ class History(Sequence[dict[str, float]]):
         """The lowest validation loss; infinity before the first evaluation."""
         return min(self["validation_loss"], default=float("inf"))
 
+    def columns(self) -> dict[str, list[float]]:
+        """Returns the columns by name."""
+        return {column: self[column] for column in COLUMNS}
+
     def with_row(self, **row: float) -> History:
         """Returns the history with a row appended."""
         return History([*self.rows, row])

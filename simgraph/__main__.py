@@ -1,0 +1,5 @@
+"""Runs the command line as ``python -m simgraph``."""
+
+from simgraph.cli import main
+
+main()

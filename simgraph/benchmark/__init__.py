@@ -1,0 +1,1 @@
+"""Tasks with known answers, written in the language, and programs that measure against them."""

@@ -1,0 +1,58 @@
+"""A picture of M_E: which token attends to which, in one query."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from torch import Tensor
+
+from simgraph.compile.layout import Layout
+from simgraph.compile.masks import ABSENT, LATENT, OBSERVED
+from simgraph.plots.canvas import new_figure
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["plot_mask"]
+
+_COLOURS = {LATENT: (0.12, 0.47, 0.71), OBSERVED: (0.85, 0.37, 0.01), ABSENT: (0.75, 0.75, 0.75)}
+_NAMES = {LATENT: "latent", OBSERVED: "observed", ABSENT: "absent"}
+
+
+def plot_mask(layout: Layout, mask: Tensor, states: Tensor) -> Figure:
+    """Draws an edge mask; a row attends to the coloured columns, and its colour tells its state.
+
+    Args:
+        layout: The tokens.
+        mask: Boolean (tokens, tokens).
+        states: Condition states (tokens,).
+    """
+    from matplotlib.patches import Patch
+
+    count = len(layout)
+    picture = np.ones((count, count, 3))
+    for row, state in enumerate(states.tolist()):
+        picture[row, mask[row].numpy()] = _COLOURS[state]
+    side = min(14.0, max(3.5, 0.28 * count + 1.5))
+    figure = new_figure(side + 1.5, side)
+    axes = figure.subplots()
+    axes.imshow(picture, interpolation="nearest")
+    labels = [layout.label(slot) for slot in range(count)]
+    if count <= 64:
+        axes.set_xticks(range(count), labels, rotation=90, fontsize=8)
+        axes.set_yticks(range(count), labels, fontsize=8)
+        axes.set_xticks(np.arange(count + 1) - 0.5, minor=True)
+        axes.set_yticks(np.arange(count + 1) - 0.5, minor=True)
+        axes.grid(which="minor", color="white", linewidth=1)
+        axes.tick_params(which="minor", length=0)
+    axes.set_xlabel("is attended to")
+    axes.set_ylabel("attends")
+    shown = sorted(set(states.tolist()), reverse=True)
+    axes.legend(
+        handles=[Patch(color=_COLOURS[state], label=_NAMES[state]) for state in shown],
+        loc="upper left",
+        bbox_to_anchor=(1.02, 1.0),
+        frameon=False,
+    )
+    return figure

@@ -1,0 +1,64 @@
+"""Solvers against the flow of a Gaussian, whose denoiser is known."""
+
+import pytest
+import torch
+
+from simgraph.errors import QueryError
+from simgraph.query.solvers import Heun, Multistep
+
+MEAN, SD = 0.7, 0.3
+
+
+def denoise(x, sigma):
+    """The exact denoiser of N(MEAN, SD^2)."""
+    gain = SD**2 / (SD**2 + sigma**2)
+    return MEAN + gain * (x - MEAN)
+
+
+def exact(noise, sigma_max):
+    """The exact solution of the flow: quantiles are kept."""
+    start = sigma_max * noise
+    return MEAN + (start - MEAN) * SD / (SD**2 + sigma_max**2) ** 0.5
+
+
+@pytest.mark.parametrize("solver", [Heun, Multistep])
+def test_the_flow_of_a_gaussian_is_followed(solver):
+    noise = torch.linspace(-2, 2, 11)
+    sampler = solver(evaluations=40)
+    assert torch.allclose(sampler.solve(denoise, noise), exact(noise, sampler.sigma_max), atol=0.01)
+
+
+@pytest.mark.parametrize("solver", [Heun, Multistep])
+def test_the_order_is_two(solver):
+    noise = torch.linspace(-2, 2, 11, dtype=torch.float64)
+    errors = []
+    for evaluations in (33, 65, 129):
+        sampler = solver(evaluations=evaluations, sigma_min=0.05, sigma_max=10.0)
+        # Stop at sigma_min, where the last step of every solver is exact for a Gaussian in the limit only.
+        errors.append((sampler.solve(denoise, noise) - exact(noise, 10.0)).abs().max().item())
+    # The last step, from sigma_min to 0, is first order; its share is the same in all three.
+    assert (errors[0] - errors[1]) / (errors[1] - errors[2]) == pytest.approx(4, rel=0.4)
+
+
+@pytest.mark.parametrize("solver", [Heun, Multistep])
+@pytest.mark.parametrize("evaluations", [2, 5, 20])
+def test_the_cost_is_what_was_paid_for(solver, evaluations):
+    calls = []
+    solver(evaluations=evaluations).solve(lambda x, sigma: calls.append(sigma) or denoise(x, sigma), torch.zeros(1))
+    assert evaluations - 1 <= len(calls) <= evaluations
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"evaluations": 1}, "evaluations=1 is not a whole number of 2 or more."),
+        ({"evaluations": 10.0}, "evaluations=10.0 is not a whole number"),
+        ({"sigma_min": 1.0, "sigma_max": 0.5}, "must rise within the range"),
+        ({"sigma_max": 1e6}, "must rise within the range"),
+        ({"rho": -1.0}, "rho=-1.0 is not a positive number."),
+    ],
+)
+def test_wrong_choices_are_refused(options, message):
+    with pytest.raises(QueryError) as caught:
+        Heun(**options)
+    assert message in str(caught.value)

@@ -1,0 +1,105 @@
+"""The command line, from a file with a graph to a file with draws."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from simgraph import Graph, Traces
+from simgraph.cli import MODEL, load_graph, main
+
+PROGRAM = """
+import torch
+from torch.distributions import Normal
+from simgraph import Graph, node
+
+@node
+def theta():
+    return Normal(torch.zeros(2), 1.0)
+
+@node
+def x(theta):
+    return Normal(theta.sum(), 0.5)
+
+graph = Graph(theta, x)
+"""
+
+
+@pytest.fixture
+def program(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "program.py").write_text(PROGRAM)
+    return "program.py"
+
+
+def run(monkeypatch, *arguments):
+    """Runs a command; returns its exit code."""
+    monkeypatch.setattr(sys, "argv", ["simgraph", *arguments])
+    with pytest.raises(SystemExit) as stop:
+        main()
+    return stop.value.code
+
+
+def test_inspect_prints_graph_tokens_and_mask_and_draws_it(program, monkeypatch, capsys, tmp_path):
+    assert run(monkeypatch, "inspect", program, "--picture", "mask.png", "--given", "x") == 0
+    out = capsys.readouterr().out
+    assert "Graph with 2 nodes and 1 edges" in out
+    assert "theta --> x" in out
+    assert "3 tokens, 3 identifiers" in out
+    assert (tmp_path / "mask.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_simulate_writes_traces(program, monkeypatch):
+    assert run(monkeypatch, "simulate", program, "--simulations", "20", "--out", "some.sg") == 0
+    assert Traces.load("some.sg")["theta"].shape == (20, 2)
+
+
+def test_fit_then_sample_to_csv_npz_and_screen(program, monkeypatch, capsys, tmp_path):
+    fitted = ["--simulations", "60", "--preset", "fast", "--time-limit", "0.5", "--out", "out"]
+    assert run(monkeypatch, "fit", program, *fitted) == 0
+    assert (tmp_path / "out" / MODEL).is_file()
+    assert (tmp_path / "out" / "history.csv").read_text().startswith("step,seconds")
+    common = ["sample", "out", "--given", "x=0.5", "--num-samples", "7", "--seed", "1"]
+    assert run(monkeypatch, *common, "--of", "theta", "--out", "a.csv") == 0
+    lines = (tmp_path / "a.csv").read_text().splitlines()
+    assert lines[0] == "theta[0],theta[1]"
+    assert len(lines) == 8
+    assert run(monkeypatch, *common, "--out", "a.npz") == 0
+    with np.load(tmp_path / "a.npz") as arrays:
+        assert arrays["theta"].shape == (7, 2)
+    capsys.readouterr()
+    assert run(monkeypatch, "sample", "out", "--given", "theta=[nan, 1.0]", "--of", "x", "--num-samples", "5") == 0
+    assert "Samples with 5 draws" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["inspect", "nowhere.py"], "FileNotFoundError: nowhere.py is not a file."),
+        (["inspect", "program.py:grap"], "Did you mean 'graph'?"),
+        (["sample", "nowhere"], "FileNotFoundError"),
+        (["sample", "nowhere", "--out", "a.txt"], "--out a.txt is neither .csv nor .npz."),
+    ],
+)
+def test_mistakes_end_with_a_message_and_not_a_traceback(program, monkeypatch, capsys, arguments, message):
+    assert run(monkeypatch, *arguments) == 1
+    error = capsys.readouterr().err
+    assert message in error
+    assert "Traceback" not in error
+
+
+def test_load_graph_asks_for_a_name_when_there_are_two(tmp_path):
+    path = tmp_path / "two.py"
+    path.write_text(PROGRAM + "\nother = graph.do(theta=[0.0, 0.0])\n")
+    assert isinstance(load_graph(f"{path}:other"), Graph)
+    with pytest.raises(Exception, match="holds 2 graphs: graph, other"):
+        load_graph(str(path))
+
+
+@pytest.mark.slow
+def test_the_module_runs_as_a_program():
+    done = subprocess.run([sys.executable, "-m", "simgraph", "--help"], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0
+    for command in ("inspect", "simulate", "fit", "sample", "demo"):
+        assert command in done.stdout
