@@ -13,6 +13,7 @@ import numpy as np
 
 from simgraph import files
 from simgraph.compile import compile
+from simgraph.dsl import Node
 from simgraph.errors import DeclarationError, MissingExtraError, QueryError, SimgraphError, did_you_mean
 from simgraph.graph import Graph
 from simgraph.query import Samples, fit, load, missing
@@ -109,7 +110,7 @@ def sample(
     if out is not None and out.suffix not in (".csv", ".npz"):
         raise QueryError(f"--out {out} is neither .csv nor .npz.")
     trained = load(model / MODEL if model.is_dir() else model)
-    evidence = dict(_evidence(text) for text in given or ())
+    evidence: dict[str | Node, Any] = dict(_evidence(text) for text in given or ())
     samples: Samples = trained.given(evidence).sample(list(of or ()), num_samples=num_samples, seed=seed)
     if out is None:
         print(samples)
@@ -168,12 +169,16 @@ def load_graph(target: str) -> Graph:
 def _evidence(text: str) -> tuple[str, Any]:
     name, equals, value = text.partition("=")
     if not equals:
-        raise QueryError(f"--given {text!r} is not of the form name=value.\n  For example: --given x=0.5 --given y=[1,2]")
+        raise QueryError(
+            f"--given {text!r} is not of the form name=value.\n  For example: --given x=0.5 --given y=[1,2]"
+        )
     try:
         parsed = json.loads(value.replace("nan", "NaN")) if value.strip().startswith("[") else float(value)
         array = np.asarray(parsed, dtype=np.float64)
     except (ValueError, TypeError):
-        raise QueryError(f"--given {name} has the value {value!r}, which is no number and no list of numbers.") from None
+        raise QueryError(
+            f"--given {name} has the value {value!r}, which is no number and no list of numbers."
+        ) from None
     return name.strip(), missing(array) if np.isnan(array).any() else array
 
 

@@ -26,7 +26,9 @@ FORMAT = 1
 """Version of the format that this version writes; it reads all versions up to this one."""
 
 
-def write(path: str | os.PathLike[str], kind: str, arrays: Mapping[str, np.ndarray], manifest: Mapping[str, Any]) -> None:
+def write(
+    path: str | os.PathLike[str], kind: str, arrays: Mapping[str, np.ndarray], manifest: Mapping[str, Any]
+) -> None:
     """Writes arrays and a manifest to one file, atomically.
 
     Args:

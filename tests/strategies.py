@@ -53,9 +53,7 @@ class Question:
                 j: nx.is_d_separator(noisy, {("y", i)}, {("y", j)}, (rest - {("y", j)}) | self.observed)
                 for j in self.latent - {i}
             }
-            apart |= {
-                o: nx.is_d_separator(noisy, {("y", i)}, {o}, rest | (self.observed - {o})) for o in self.observed
-            }
+            apart |= {o: nx.is_d_separator(noisy, {("y", i)}, {o}, rest | (self.observed - {o})) for o in self.observed}
             found[i] = {i} | {j for j, separated in apart.items() if not separated}
         return found
 

@@ -15,7 +15,12 @@ ROOT = Path(__file__).parent.parent
 def test_example_runs_fast(example, tmp_path):
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run(
-        [sys.executable, str(example), "--fast"], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=180
+        [sys.executable, str(example), "--fast"],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=180,
     )
     assert done.returncode == 0, done.stderr
     assert "<Model of" in done.stdout

@@ -20,7 +20,7 @@ class Reference:
 
     Attributes:
         observations: (observations, data dimensions).
-        samples: Posterior draws, (observations, draws, parameters).
+        samples: Posterior draws, (observations, draws, parameters); none where the posterior has a closed form.
     """
 
     observations: np.ndarray
@@ -37,4 +37,7 @@ def load_reference(task: str) -> Reference:
         resources.files("simgraph.benchmark").joinpath("reference", f"{task}.npz").open("rb") as file,
         np.load(file, allow_pickle=False) as arrays,
     ):
-        return Reference(arrays["observations"], arrays["reference_samples"])
+        observations = arrays["observations"]
+        none = np.empty((len(observations), 0, 0))
+        samples = arrays["reference_samples"] if "reference_samples" in arrays else none
+        return Reference(observations, samples)

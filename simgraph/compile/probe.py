@@ -12,7 +12,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from torch.distributions import Distribution, Independent
 
 from simgraph.compile.supports import Support, describe_constraint

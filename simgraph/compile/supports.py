@@ -30,6 +30,9 @@ _SKIN = 10 * _SOFTNESS
 
 _NEWTON_STEPS = 30
 
+_MOST_LOG = 700.0
+"""Logarithm of the largest value of a half-line; doubles end at 709."""
+
 _MARGIN = 1e-12
 """Relative distance that values keep from finite bounds, so that the bijection stays finite."""
 
@@ -90,8 +93,9 @@ class Support:
         if self.kind == "interval":
             low, high, bounded, above, below = self._masks()
             out = torch.where(bounded, low + (high - low) * _soft_box_inverse(values), values)
-            out = torch.where(above, low + values.exp(), out)
-            out = torch.where(below, high - (-values).exp(), out)
+            size = values.clamp(-_MOST_LOG, _MOST_LOG)
+            out = torch.where(above, low + size.exp(), out)
+            out = torch.where(below, high - (-size).exp(), out)
             return torch.maximum(torch.minimum(out, torch.as_tensor(self.high)), torch.as_tensor(self.low))
         return biject_to(constraints.simplex)(values)
 
@@ -109,7 +113,8 @@ class Support:
         """Returns float64 values in the type that users see: int64, or default floats strictly inside the bounds."""
         if self.kind == "integers":
             return values.round().long()
-        out = values.to(torch.get_default_dtype())
+        largest = torch.finfo(torch.get_default_dtype()).max
+        out = values.clamp(-largest, largest).to(torch.get_default_dtype())
         if self.kind == "simplex":
             return out
         low, high = (torch.as_tensor(bound).to(out.dtype) for bound in (self.low, self.high))

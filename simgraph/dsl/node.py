@@ -83,9 +83,7 @@ class Node:
     def renamed(self, names: Mapping[str, str]) -> Node:
         """Returns the node with its own name and its parents' names replaced where ``names`` has them."""
         parents = tuple((parameter, names.get(parent, parent)) for parameter, parent in self.signature.parents)
-        return replace(
-            self, name=names.get(self.name, self.name), signature=replace(self.signature, parents=parents)
-        )
+        return replace(self, name=names.get(self.name, self.name), signature=replace(self.signature, parents=parents))
 
     def __repr__(self) -> str:
         details = [f"{self.name}({', '.join(self.parents)})", self.kind]
@@ -250,9 +248,7 @@ def deterministic(
                 f"  declared at {where(function)}"
             )
         event_shape = _event_shape(shape, function)
-        return _declare(
-            function, name, "deterministic", signature, event_shape, support, plates, vectorized, backend
-        )
+        return _declare(function, name, "deterministic", signature, event_shape, support, plates, vectorized, backend)
 
     return declare if function is None else declare(function)
 

@@ -9,6 +9,7 @@ import textwrap
 from typing import Any
 
 from simgraph.graph.graph import Graph
+from simgraph.graph.surgery import Constant
 
 __all__ = ["differences", "fingerprint"]
 
@@ -17,8 +18,8 @@ def fingerprint(graph: Graph) -> dict[str, dict[str, Any]]:
     """Describes the nodes of a graph as JSON data.
 
     Returns:
-        By name: kind, parents, plates, declared shape, and a hash of the function's source (None where
-        there is no source).
+        By name: kind, parents, plates, declared shape, and a hash of the function's source, or of a
+        constant's value (None where there is no source).
     """
     return {
         name: {
@@ -56,6 +57,8 @@ def differences(expected: dict[str, dict[str, Any]], graph: Graph) -> tuple[list
 
 
 def _source(function: Any) -> str | None:
+    if isinstance(function, Constant):
+        return hashlib.sha256(function.value.tobytes()).hexdigest()[:16]
     try:
         source = inspect.getsource(function)
     except (OSError, TypeError):

@@ -66,9 +66,7 @@ def include(graph: Graph, other: Graph, *, prefix: str, share: Sequence[str]) ->
         if name in share:
             continue
         node = other[name].renamed(names)
-        added.append(
-            with_fields(node, plates=tuple(with_fields(p, name=plates[p.name]) for p in node.plates))
-        )
+        added.append(with_fields(node, plates=tuple(with_fields(p, name=plates[p.name]) for p in node.plates)))
     return Graph(*graph.values(), *added)
 
 

@@ -113,7 +113,7 @@ class _Problem:
         keys = torch.cat([known, active]) if len(known) else active
         own, own_states = values[:, active], states[:, active]
         own_mask: Tensor | None = mask[:, active[:, None], keys]
-        if bool(own_mask.all()):
+        if own_mask is not None and bool(own_mask.all()):
             own_mask = None
         latent = (own_states == LATENT).unsqueeze(-1)
 

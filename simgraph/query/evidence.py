@@ -109,9 +109,7 @@ def check(compiled: Compiled, ranges: Ranges, given: Mapping[str, Any], *, stric
             )
         _check_support(variable, array, observed)
         batched = array.ndim > len(variable.shape)
-        found[name] = Evidence(
-            array.reshape(-1, *variable.shape), observed.reshape(-1, *variable.shape), batched
-        )
+        found[name] = Evidence(array.reshape(-1, *variable.shape), observed.reshape(-1, *variable.shape), batched)
         _check_range(name, found[name], ranges, len(variable.plate_shape), strict=strict)
     sizes = {name: len(evidence.values) for name, evidence in found.items() if evidence.batched}
     if len(set(sizes.values())) > 1:
@@ -180,7 +178,8 @@ def _check_range(name: str, evidence: Evidence, ranges: Ranges, plates: int, *, 
         event = where[1 + plates :]
         place = f"{name}{list(where[1:])}" if len(where) > 1 else name
         message = (
-            f"{len(far)} of {evidence.values.size} values of given({name}=...) lie {side} all {ranges.count} training values"
+            f"{len(far)} of {evidence.values.size} values of given({name}=...) lie {side} all"
+            f" {ranges.count} training values"
             f" (quantile {0.0 if side == 'below' else 1.0:g}); first: {place} = {evidence.values[where]:.6g},"
             f" trained on {low[event]:.6g} to {high[event]:.6g}.\n"
             "  The model extrapolates there; check units, or the prior, or simulate more."

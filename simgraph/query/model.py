@@ -100,9 +100,7 @@ def fit(
         raise TracesError(f"fit(...) takes traces from graph.simulate(...), not {type(traces).__name__}.")
     compiled = target if isinstance(target, Compiled) else compile(target, traces)
     states = [_own_query(compiled, query) for query in queries or ()]
-    trained = train(
-        compiled, traces, settings, seed=seed, queries=states, time_limit=time_limit, progress=progress
-    )
+    trained = train(compiled, traces, settings, seed=seed, queries=states, time_limit=time_limit, progress=progress)
     return Model(trained)
 
 
@@ -204,8 +202,7 @@ class Model:
         rows = self.history.rows
         steps = f"{rows[-1]['step']:.0f} steps, {rows[-1]['seconds']:.0f} s" if rows else "no steps"
         return (
-            f"<Model of {names}: {self._trained.ranges.count} traces, {steps},"
-            f" validation loss {self.history.best:.4f}>"
+            f"<Model of {names}: {self._trained.ranges.count} traces, {steps}, validation loss {self.history.best:.4f}>"
         )
 
 

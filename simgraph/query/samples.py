@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from simgraph.errors import MissingExtraError, UnknownNameError, did_you_mean
@@ -23,6 +22,7 @@ class Samples(Mapping[str, Tensor]):
         batched: Whether the first axis runs over pieces of evidence.
 
     Example:
+        >>> import torch
         >>> samples = Samples({"theta": torch.zeros(100, 2)})
         >>> samples["theta"].shape, samples.num_samples
         (torch.Size([100, 2]), 100)
@@ -65,7 +65,7 @@ class Samples(Mapping[str, Tensor]):
         return {name: value.numpy() for name, value in self._values.items()}
 
     def columns(self) -> dict[str, np.ndarray]:
-        """Returns one flat column per element, for example ``theta[0]``; batches are stacked, with a column ``batch``."""
+        """Returns one flat column per element, for example ``theta[0]``; batches are stacked and numbered."""
         found: dict[str, np.ndarray] = {}
         lead = 2 if self.batched else 1
         for name, value in self._values.items():

@@ -125,7 +125,7 @@ class Denoiser(nn.Module):
         keys = slots if memory is None else torch.cat([memory[0], slots])
         same = None if self.same is None else self.same[:, slots][:, :, keys]
         known = None if memory is None else memory[1]
-        return self.network(scaled, c_noise, states, self.ids[slots], mask, same, known)
+        return self.network(scaled, c_noise, states, self.ids[slots], mask, same, known, self.ids[keys])
 
     @staticmethod
     def _counts(classes: Tensor) -> list[int]:

@@ -25,6 +25,12 @@ __all__ = ["Architecture", "Memory", "Simformer"]
 Memory = Sequence[tuple[Tensor, Tensor]]
 """Keys and values of observed tokens by layer, each (heads, features, tokens, batch)."""
 
+MOST_PAIRED = 128
+"""Up to so many identifiers, each pair of them has a learned attention bias."""
+
+_PAIR_SCALE = 8.0
+"""Speeds the learning of these biases up: an attention logit of 6 singles one token out of twenty."""
+
 # Inside the network tokens come first, (tokens, batch, width), and queries, keys and values are products
 # with the batch innermost, (heads, features, tokens, batch): attention over few tokens then needs no copy.
 
@@ -73,7 +79,7 @@ class Simformer(nn.Module):
         self.embedding = TokenEmbedding(identifiers, features, width)
         self.noise = NoiseEmbedding(width)
         self.clean = nn.Parameter(torch.zeros(width)) if timeless else None
-        self.blocks = nn.ModuleList(_Block(architecture, plates) for _ in range(architecture.depth))
+        self.blocks = nn.ModuleList(_Block(architecture, identifiers, plates) for _ in range(architecture.depth))
         # Scale, shift and gate of the two halves of all blocks, in one product; identity at the start.
         self.modulation = nn.Linear(width, architecture.depth * 6 * width)
         identity = torch.tensor([1.0, 0.0, 1.0]).repeat(2 * architecture.depth).repeat_interleave(width)
@@ -97,6 +103,7 @@ class Simformer(nn.Module):
         mask: Tensor | None,
         same: Tensor | None = None,
         memory: Memory | None = None,
+        key_ids: Tensor | None = None,
     ) -> Tensor:
         """Evaluates the network.
 
@@ -108,13 +115,15 @@ class Simformer(nn.Module):
             mask: M_E, boolean (batch or 1, tokens, keys), with the keys of ``memory`` in front; None: all allowed.
             same: Float (plates, tokens, keys): 1 where two tokens belong to one element of a plate.
             memory: Keys and values of observed tokens that are not among ``values``.
+            key_ids: Identifiers of the keys, (keys,); those of the tokens by default.
 
         Returns:
             (batch, tokens, features).
         """
+        pairs = (ids, ids if key_ids is None else key_ids)
         x, modulations = self._start(values, noise, states, ids)
         for number, (block, modulation) in enumerate(zip(self.blocks, modulations, strict=True)):
-            x, _ = block(x, modulation, mask, same, None if memory is None else memory[number])
+            x, _ = block(x, modulation, mask, pairs, same, None if memory is None else memory[number])
         x = layer_norm(x, x.shape[-1:])
         return torch.einsum("tbw,twf->btf", x, self.head[ids]) + self.head_bias[ids]
 
@@ -125,7 +134,7 @@ class Simformer(nn.Module):
         x, modulations = self._start(values, torch.zeros(len(values)), states, ids)
         memory = []
         for block, modulation in zip(self.blocks, modulations, strict=True):
-            x, own = block(x, modulation, mask, same, None)
+            x, own = block(x, modulation, mask, (ids, ids), same, None)
             memory.append(own)
         return memory
 
@@ -138,11 +147,13 @@ class Simformer(nn.Module):
             observed = (states == OBSERVED).T.unsqueeze(-1)
             context = torch.where(observed, self.clean, context)
         parts = self.modulation(context).unflatten(-1, (len(self.blocks), 6, -1))
-        return self.embedding(values, ids, states).transpose(0, 1).contiguous(), [block.unbind(-2) for block in parts.unbind(-3)]
+        return self.embedding(values, ids, states).transpose(0, 1).contiguous(), [
+            block.unbind(-2) for block in parts.unbind(-3)
+        ]
 
 
 class _Block(nn.Module):
-    def __init__(self, architecture: Architecture, plates: int) -> None:
+    def __init__(self, architecture: Architecture, identifiers: int, plates: int) -> None:
         super().__init__()
         width, hidden = architecture.width, architecture.widening * architecture.width
         self.heads = architecture.heads
@@ -150,6 +161,10 @@ class _Block(nn.Module):
         self.attention_out = nn.Linear(width, width, bias=False)
         self.up = nn.Linear(width, hidden)
         self.down = nn.Linear(hidden, width)
+        # How much one identifier cares for another, whatever their values: learned at once where it would
+        # take queries and keys long to single out one token among many.
+        few = identifiers <= MOST_PAIRED
+        self.pair_bias = nn.Parameter(torch.zeros(architecture.heads, identifiers, identifiers)) if few else None
         self.plate_bias = nn.Parameter(torch.ones(plates, architecture.heads)) if plates else None
         with torch.no_grad():
             self.attention_out.weight.mul_(0.5)
@@ -160,6 +175,7 @@ class _Block(nn.Module):
         x: Tensor,
         modulation: Sequence[Tensor],
         mask: Tensor | None,
+        pairs: tuple[Tensor, Tensor],
         same: Tensor | None,
         memory: tuple[Tensor, Tensor] | None,
     ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
@@ -171,13 +187,19 @@ class _Block(nn.Module):
         own = (key, value)
         if memory is not None:
             key, value = (torch.cat(pair, 2) for pair in zip(memory, own, strict=True))
-        attended = attend(query, key, value, self._bias(mask, same)).reshape(width, tokens * batch)
+        attended = attend(query, key, value, self._bias(mask, pairs, same)).reshape(width, tokens * batch)
         x = x + gate * self.attention_out(attended.T).view(tokens, batch, width)
         y = layer_norm(x, x.shape[-1:]) * scale2 + shift2
         return x + gate2 * self.down(gelu(self.up(y))), own
 
-    def _bias(self, mask: Tensor | None, same: Tensor | None) -> Tensor | None:
-        if self.plate_bias is None or same is None:
+    def _bias(self, mask: Tensor | None, pairs: tuple[Tensor, Tensor], same: Tensor | None) -> Tensor | None:
+        """Returns what is added to the logits, (batch or 1, heads, queries, keys), or a boolean mask, or None."""
+        bias: Tensor | None = None
+        if self.pair_bias is not None:
+            bias = _PAIR_SCALE * self.pair_bias[:, pairs[0][:, None], pairs[1]].unsqueeze(0)
+        if self.plate_bias is not None and same is not None:
+            plates = torch.einsum("ph,pqk->hqk", self.plate_bias, same).unsqueeze(0)
+            bias = plates if bias is None else bias + plates
+        if bias is None:
             return None if mask is None else mask.unsqueeze(1)
-        bias = torch.einsum("ph,pqk->hqk", self.plate_bias, same).unsqueeze(0)
         return bias if mask is None else bias.masked_fill(~mask.unsqueeze(1), float("-inf"))

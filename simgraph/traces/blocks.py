@@ -55,7 +55,7 @@ def blockwise(seed: int, name: str, first_block: int, rows: int) -> Iterator[Non
 class _Blockwise(TorchDispatchMode):
     def __init__(self, seed: int, name: str, first_block: int, rows: int) -> None:
         super().__init__()
-        self.seed_at, self.first_block = block_seeds(seed, name), first_block
+        self.seed, self.name, self.first_block = seed, name, first_block
         self.rows, self.blocks = rows, rows // BLOCK
         self.operations = 0
 
@@ -74,9 +74,10 @@ class _Blockwise(TorchDispatchMode):
         if func is torch.ops.aten.normal.Tensor_Tensor and axis == 0:
             return self._normal(*args, operation)
         parts = [self._parts(arg) for arg in args]
+        reseed, seeds = torch.default_generator.manual_seed, self._seeds(operation)
 
         def draw(block: int) -> Any:
-            self._seed(block, operation)
+            reseed(seeds[block])
             return func(*(part(block) for part in parts), **kwargs)
 
         if func._schema.name.endswith("_"):  # fills its first argument in place
@@ -85,15 +86,16 @@ class _Blockwise(TorchDispatchMode):
             return args[0]
         return torch.cat([draw(block) for block in range(self.blocks)], dim=axis)
 
-    def _seed(self, block: int, operation: int) -> None:
-        torch.default_generator.manual_seed(self.seed_at(self.first_block + block, operation))
+    def _seeds(self, operation: int) -> list[int]:
+        return block_seeds(self.seed, self.name, operation, self.first_block, self.blocks)
 
     def _normal(self, mean: torch.Tensor, std: torch.Tensor, operation: int) -> torch.Tensor:
-        """Draws normal variables: only the standard ones block by block, which is most of the work saved."""
+        """Draws normal variables; only the standard ones are drawn block by block."""
         mean, std = torch.broadcast_tensors(mean, std)
         out = torch.empty(mean.shape, dtype=torch.result_type(mean, std))
-        for block, part in enumerate(out.split(len(out) // self.blocks)):
-            self._seed(block, operation)
+        reseed = torch.default_generator.manual_seed
+        for seed, part in zip(self._seeds(operation), out.view(self.blocks, -1).unbind(), strict=True):
+            reseed(seed)
             part.normal_()
         return out.mul_(std).add_(mean)
 

@@ -11,21 +11,35 @@ from __future__ import annotations
 import copy
 import itertools
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.distributions import Distribution, Uniform, constraints
-from torch.distributions.transforms import Transform
+from torch.distributions.transforms import Transform, _InverseTransform
 
 from simgraph.dsl import Node, Plate
 from simgraph.errors import NodeReturnError
 from simgraph.traces.blocks import isolated
 
-__all__ = ["as_torch", "at_element", "batched", "call", "called_alone", "invalid_rows", "mappable", "unvalidated"]
+__all__ = [
+    "Mapped",
+    "agrees",
+    "as_torch",
+    "at_element",
+    "batched",
+    "call",
+    "called_alone",
+    "first_alone",
+    "invalid_rows",
+    "mappable",
+    "mapped",
+    "unvalidated",
+]
 
 
 def as_torch(value: Any) -> Any:
@@ -67,8 +81,31 @@ def call(node: Node, values: Mapping[str, Any]) -> Distribution:
     return result
 
 
-def batched(node: Node, values: Mapping[str, Any], axes: Mapping[str, Sequence[Plate]], rows: int) -> Distribution:
-    """Evaluates a distribution node for many traces at once.
+@dataclass(frozen=True)
+class Mapped:
+    """A node function mapped over traces and plates.
+
+    Attributes:
+        tensors: The tensors inside the distribution that it returned, of shape (rows, *plate sizes, ...).
+        build: How to put the distribution together again.
+        plate_shape: Sizes of the node's plates.
+    """
+
+    tensors: list[Tensor]
+    build: _Build
+    plate_shape: tuple[int, ...]
+
+    def distribution(self, rows: int, chosen: Sequence[int] | None = None) -> Distribution:
+        """Returns the distribution of all ``rows`` traces, or of the ``chosen`` ones, ``rows`` in number."""
+        tensors = self.tensors if chosen is None else [tensor[chosen] for tensor in self.tensors]
+        with unvalidated():
+            built = self.build(tensors, torch.Size((rows, *self.plate_shape)))
+        assert isinstance(built, Distribution)
+        return built
+
+
+def mapped(node: Node, values: Mapping[str, Any], axes: Mapping[str, Sequence[Plate]], rows: int) -> Mapped:
+    """Maps a distribution node over many traces.
 
     Args:
         node: The node.
@@ -76,14 +113,10 @@ def batched(node: Node, values: Mapping[str, Any], axes: Mapping[str, Sequence[P
         axes: The parent's plates by parameter.
         rows: Number of traces.
 
-    Returns:
-        A distribution of batch shape (rows, *sizes of the node's plates, *own batch shape).
-
     Raises:
         Exception: Whatever the function raises under ``torch.vmap``; callers then fall back to the loop.
     """
     parameters = tuple(values)
-    tensors: list[Tensor] = []
     build: list[_Build] = []
 
     def leaves(*arguments: Tensor) -> tuple[Tensor, ...]:
@@ -92,10 +125,13 @@ def batched(node: Node, values: Mapping[str, Any], axes: Mapping[str, Sequence[P
         build[:] = [_take_apart(distribution, found, ndim=len(distribution.batch_shape))]
         return tuple(found)
 
+    lead = (rows, *node.plate_shape)
+    if not parameters:
+        with unvalidated():
+            return Mapped([tensor.expand(*lead, *tensor.shape) for tensor in leaves()], build[0], node.plate_shape)
     # One map per plate from the innermost out, then the map over traces. The first argument only counts,
-    # so that a node without mapped parents is mapped as well.
-    mapped: Callable[..., tuple[Tensor, ...]] = leaves
-    sizes = [rows, *node.plate_shape]
+    # so that a plate in which no parent is gets mapped as well.
+    function: Callable[..., tuple[Tensor, ...]] = leaves
     remaining = {parameter: list(axes[parameter]) for parameter in parameters}
     in_dims: list[tuple[int | None, ...]] = [(0,) * (len(parameters) + 1)]
     for plate in node.plates:
@@ -105,22 +141,23 @@ def batched(node: Node, values: Mapping[str, Any], axes: Mapping[str, Sequence[P
             if position[p] is not None:
                 remaining[p].remove(plate)
     for dims in reversed(in_dims):
-        mapped = torch.vmap(mapped, in_dims=dims)
+        function = torch.vmap(function, in_dims=dims)
     with unvalidated():
-        counter = torch.zeros(sizes)
-        tensors = list(mapped(counter, *(values[p] for p in parameters)))
-        result = build[0](tensors, torch.Size(sizes))
-    assert isinstance(result, Distribution)
-    return result
+        tensors = function(torch.zeros(1).expand(lead), *(values[p] for p in parameters))
+    return Mapped(list(tensors), build[0], node.plate_shape)
 
 
-def mappable(
-    node: Node, values: Mapping[str, Any], axes: Mapping[str, Sequence[Plate]], usable: Sequence[int] | np.ndarray
-) -> bool:
+def batched(node: Node, values: Mapping[str, Any], axes: Mapping[str, Sequence[Plate]], rows: int) -> Distribution:
+    """Evaluates a distribution node for many traces at once; the arguments are those of :func:`mapped`.
+
+    Returns:
+        A distribution of batch shape (rows, *sizes of the node's plates, *own batch shape).
+    """
+    return mapped(node, values, axes, rows).distribution(rows)
+
+
+def mappable(node: Node, values: Mapping[str, Any], axes: Mapping[str, Sequence[Plate]], usable: Iterable[int]) -> bool:
     """Tells whether the batched evaluation of a node agrees with calling it trace by trace.
-
-    Compared are the first three traces in which the function runs at all, repeated if there are fewer, so
-    that the answer does not depend on the number of traces.
 
     Args:
         node: The node.
@@ -130,6 +167,25 @@ def mappable(
     """
     if any(not isinstance(value, Tensor) for value in values.values()):
         return False  # an opaque object among the parents
+    alone = first_alone(node, values, axes, usable)
+    few = {parameter: value[list(alone)] for parameter, value in values.items()}
+    try:
+        together = mapped(node, few, axes, len(alone))
+        with isolated(), unvalidated():
+            draws = together.distribution(len(alone)).sample()
+    except Exception:  # vmap refuses (if, .item(), NumPy) in many ways, and each of them means: loop
+        return False
+    return agrees(together, draws, list(alone.values()), range(len(alone)))
+
+
+def first_alone(
+    node: Node, values: Mapping[str, Tensor], axes: Mapping[str, Sequence[Plate]], usable: Iterable[int]
+) -> dict[int, list[Distribution]]:
+    """Calls a distribution node for the first two traces in which it does not fail.
+
+    Returns:
+        The distributions of all plate elements, by row.
+    """
     alone: dict[int, list[Distribution]] = {}
     for row in usable:
         try:
@@ -138,30 +194,40 @@ def mappable(
             raise
         except Exception:  # a failure of this trace: counted when it is drawn
             continue
-        if len(alone) == 3:
+        if len(alone) == 2:
             break
+    return alone
+
+
+def agrees(together: Mapped, draws: Tensor, alone: Sequence[Sequence[Distribution]], rows: Sequence[int]) -> bool:
+    """Tells whether the draws of mapped traces have the same log densities as in the traces called alone.
+
+    Args:
+        together: The mapped node.
+        draws: Draws of all its traces.
+        alone: Distributions of all plate elements, for some traces.
+        rows: The rows of these traces in ``together``.
+    """
     if not alone:
         return False
-    # A number of traces that is no other size as well, so that an axis taken for another one shows.
-    taken = {size for one in alone[min(alone)] for size in one.batch_shape + one.event_shape}
-    taken.update(node.plate_shape, *(value.shape[1:] for value in values.values()))
-    rows = next(size for size in itertools.count(2) if size not in taken)
-    chosen = [list(alone)[number % len(alone)] for number in range(rows)]
-    few = {parameter: value[chosen] for parameter, value in values.items()}
-    single = [one for row in chosen for one in alone[row]]
+    # A number of traces that is no other size as well, so that an axis taken for another one shows. Traces
+    # are repeated to reach it, so that the answer does not depend on how many there are.
+    taken = {*together.plate_shape, *(size for tensor in together.tensors for size in tensor.shape[1:])}
+    count = next(size for size in itertools.count(2) if size not in taken)
+    chosen = [number % len(alone) for number in range(count)]
+    single = [one for number in chosen for one in alone[number]]
+    few = [rows[number] for number in chosen]
+    lead = (count, *together.plate_shape)
     try:
-        with isolated(), unvalidated():
-            together = batched(node, few, axes, rows)
-            draws = together.sample()
-            densities = together.log_prob(draws)
-    except Exception:  # vmap refuses (if, .item(), NumPy) in many ways, and each of them means: loop
+        with unvalidated():
+            values = draws[few]
+            if any(values.shape != lead + one.batch_shape + one.event_shape for one in single):
+                return False
+            densities = together.distribution(count, few).log_prob(values)
+            flat = values.flatten(0, len(lead) - 1)
+            expected = torch.stack([one.log_prob(value) for one, value in zip(single, flat, strict=True)])
+    except Exception:  # put together wrongly, or without a density to compare
         return False
-    lead = (rows, *node.plate_shape)
-    if any(draws.shape != lead + one.batch_shape + one.event_shape for one in single):
-        return False
-    flat = draws.flatten(0, len(lead) - 1)
-    with unvalidated():
-        expected = torch.stack([one.log_prob(draw) for one, draw in zip(single, flat, strict=True)])
     return torch.allclose(densities.reshape(expected.shape), expected, rtol=1e-4, atol=1e-4, equal_nan=True)
 
 
@@ -202,13 +268,14 @@ def invalid_rows(distribution: Distribution) -> tuple[Tensor, str]:
 
 def _validity(distribution: Distribution) -> Iterator[tuple[str, Tensor]]:
     """Yields what is demanded of each parameter, and where it holds, also for the distributions inside."""
+    if isinstance(distribution, Uniform):  # its constraints are on one parameter given the other
+        yield "high of Uniform is not above low", torch.lt(distribution.low, distribution.high)
+        return
     for name, constraint in distribution.arg_constraints.items():
         if not constraints.is_dependent(constraint) and name in vars(distribution):
             text = f"{name} of {type(distribution).__name__} violates {constraint}"
             value = getattr(distribution, name)
             yield text, constraint.check(value[:1] if value.stride(0) == 0 else value)
-    if isinstance(distribution, Uniform):
-        yield "high of Uniform is not above low", torch.lt(distribution.low, distribution.high)
     for field in vars(distribution).values():
         if isinstance(field, Distribution):
             yield from _validity(field)
@@ -252,6 +319,9 @@ def _take_apart(value: Any, leaves: list[Tensor], ndim: int) -> _Build:
     fields: dict[str, _Build] = {}
     for name, field in vars(value).items():
         if isinstance(field, torch.Size) or name == "_cached_x_y":
+            continue
+        if name == "_inv" and not isinstance(value, _InverseTransform):
+            fields[name] = lambda new, lead: None  # only remembered, and it points back here
             continue
         depth = ndim
         if is_distribution:

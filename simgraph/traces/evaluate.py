@@ -7,6 +7,7 @@ block and are padded to whole blocks, so that a block is always drawn whole and 
 
 from __future__ import annotations
 
+import itertools
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
@@ -21,13 +22,15 @@ from simgraph.dsl import Node, Plate
 from simgraph.errors import NodeReturnError, ShapeError, SupportError
 from simgraph.traces.blocks import UnsplittableError, blockwise, isolated
 from simgraph.traces.distributions import (
+    agrees,
     as_torch,
     at_element,
-    batched,
     call,
     called_alone,
+    first_alone,
     invalid_rows,
     mappable,
+    mapped,
     unvalidated,
 )
 from simgraph.traces.seeds import BLOCK, integer_seed, numpy_stream, torch_stream
@@ -95,23 +98,27 @@ def evaluate(node: Node, inputs: Inputs, seed: int, tick: Callable[[], Any] = la
         value = np.asarray(node.function())
         return Batch(np.broadcast_to(value, (inputs.rows, *value.shape)))
     if node.kind == "distribution":
-        tensors = {parameter: _as_tensor(value) for parameter, value in inputs.values.items()}
-        if mappable(node, tensors, inputs.axes, np.flatnonzero(inputs.usable)):
-            try:
-                return _mapped(node, inputs, tensors, seed)
-            except UnsplittableError:
-                pass
+        try:
+            return _mapped(node, inputs, seed)
+        except UnsplittableError:
+            pass
         return _checked(node, inputs, _loop(node, inputs, _distribution_draw(node, seed), seed, tick))
     if node.vectorized:
         return _checked(node, inputs, _vectorized(node, inputs, seed))
     return _checked(node, inputs, _loop(node, inputs, _function_value(node, seed), seed, tick))
 
 
-def _mapped(node: Node, inputs: Inputs, tensors: Mapping[str, torch.Tensor], seed: int) -> Batch:
+def _mapped(node: Node, inputs: Inputs, seed: int) -> Batch:
     """Draws a distribution node in whole blocks.
 
     Traces in which the function raises, or whose distribution is invalid, are set aside before the draw.
+
+    Raises:
+        UnsplittableError: If the node has to be run one trace at a time.
     """
+    if any(value.dtype == object for value in inputs.values.values()):
+        raise UnsplittableError("an opaque object among the parents")
+    tensors = {parameter: _as_tensor(value) for parameter, value in inputs.values.items()}
     failures: dict[int, str] = {}
     errors: dict[int, BaseException] = {}
     usable = inputs.usable.copy()
@@ -119,9 +126,11 @@ def _mapped(node: Node, inputs: Inputs, tensors: Mapping[str, torch.Tensor], see
     while usable.any():
         filled = {parameter: _filled(tensor, usable) for parameter, tensor in tensors.items()}
         try:
-            distribution = batched(node, filled, inputs.axes, rows)
+            together = mapped(node, filled, inputs.axes, rows)
+            distribution = together.distribution(rows)
         except Exception as error:  # a trace of its own (no Cholesky factor), or something that vmap refuses
-            found = _raised(node, inputs, tensors, usable)
+            refused = not mappable(node, tensors, inputs.axes, np.flatnonzero(usable))
+            found = {} if refused else _raised(node, inputs, tensors, usable)
             if not found:
                 raise UnsplittableError(str(error)) from error
             errors.update(found)
@@ -129,10 +138,17 @@ def _mapped(node: Node, inputs: Inputs, tensors: Mapping[str, torch.Tensor], see
             usable[list(found)] = False
             continue
         invalid, reason = invalid_rows(distribution)
-        bad = np.flatnonzero(invalid[: inputs.rows].numpy() & usable).tolist()
+        bad = np.flatnonzero(invalid[: inputs.rows].numpy() & usable).tolist() if reason else []
         if not bad:
-            with torch.no_grad(), unvalidated(), blockwise(seed, node.name, inputs.first // BLOCK, rows):
-                draws = distribution.sample()[: inputs.rows]
+            try:
+                with torch.no_grad(), unvalidated(), blockwise(seed, node.name, inputs.first // BLOCK, rows):
+                    draws = distribution.sample()
+            except Exception as error:  # not to be drawn in blocks, or put together wrongly
+                raise UnsplittableError(str(error)) from error
+            draws = draws[: inputs.rows]
+            alone = first_alone(node, tensors, inputs.axes, itertools.compress(itertools.count(), usable))
+            if not agrees(together, draws, list(alone.values()), list(alone)):
+                raise UnsplittableError("mapped and called alone, it is not the same distribution")
             return _checked(node, inputs, Batch(_as_array(draws), failures, errors))
         failures.update(dict.fromkeys(bad, reason))
         usable[bad] = False
@@ -371,7 +387,7 @@ def _provided(node: Node, seed: int, *position: int) -> dict[str, Any]:
 
 def _checked(node: Node, inputs: Inputs, batch: Batch) -> Batch:
     """Adds values that are no numbers, or lie outside of the declared support, to the failures."""
-    if node.is_opaque or batch.values.dtype.kind != "f" and node.support is None:
+    if node.is_opaque or (batch.values.dtype.kind != "f" and node.support is None):
         return batch
     flat = batch.values.reshape(inputs.rows, -1)
     reasons: dict[str, np.ndarray] = {}
@@ -384,4 +400,3 @@ def _checked(node: Node, inputs: Inputs, batch: Batch) -> Batch:
         for row in np.flatnonzero(bad & inputs.usable):
             batch.failures.setdefault(int(row), reason)
     return batch
-

@@ -9,14 +9,14 @@ nodes, or the nodes that are added later.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+import struct
 
 import numpy as np
 import torch
 
 from simgraph.errors import DeclarationError
 
-__all__ = ["BLOCK", "check_seed", "block_seeds", "integer_seed", "numpy_stream", "torch_stream"]
+__all__ = ["BLOCK", "block_seeds", "check_seed", "integer_seed", "numpy_stream", "torch_stream"]
 
 BLOCK = 1024
 """Number of traces that are drawn together."""
@@ -39,16 +39,24 @@ def integer_seed(seed: int, name: str, *position: int) -> int:
     return int.from_bytes(_key(seed, name, *position)[:8], "little") >> 1
 
 
-def block_seeds(seed: int, name: str) -> Callable[..., int]:
-    """Returns :func:`integer_seed` as a function of the position alone, for many positions of one node."""
-    start = hashlib.blake2b(f"{seed}\x1f{name}".encode(), digest_size=16)
+def block_seeds(seed: int, name: str, draw: int, first: int, count: int) -> list[int]:
+    """Returns the seeds of consecutive blocks in one random operation of a node, each in [0, 2**63).
 
-    def at(*position: int) -> int:
-        key = start.copy()
-        key.update("".join(f"\x1f{part}" for part in position).encode())
-        return int.from_bytes(key.digest()[:8], "little") >> 1
+    One hash serves eight blocks, because hashing would otherwise take as long as drawing.
 
-    return at
+    Args:
+        seed: Seed of the simulation.
+        name: Name of the node.
+        draw: Number of the random operation.
+        first: Number of the first block.
+        count: Number of blocks.
+    """
+    found: list[int] = []
+    for group in range(first // 8, (first + count - 1) // 8 + 1):
+        text = f"{seed}\x1f{name}\x1f{draw}\x1f{group}"
+        key = hashlib.blake2b(text.encode(), digest_size=64, person=b"blocks").digest()
+        found.extend(word >> 1 for word in struct.unpack("<8Q", key))
+    return found[first % 8 : first % 8 + count]
 
 
 def numpy_stream(seed: int, name: str, *position: int) -> np.random.Generator:

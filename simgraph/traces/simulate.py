@@ -137,9 +137,7 @@ def _first_rows(graph: Graph, first: int) -> dict[str, int]:
     return begin
 
 
-def _judged(
-    graph: Graph, parts: Sequence[_Run], count: int, seed: int, start: int, on_failure: OnFailure
-) -> Traces:
+def _judged(graph: Graph, parts: Sequence[_Run], count: int, seed: int, start: int, on_failure: OnFailure) -> Traces:
     """Joins the parts and applies the failure policy."""
     failed = {name: np.concatenate([part.failed[name] for part in parts]) for name in graph}
     values = {name: _joined(parts, name) for name in graph.variables}
@@ -185,6 +183,8 @@ def _judged(
 
 def _joined(parts: Sequence[_Run], name: str) -> np.ndarray:
     """Joins the values of one node; a part in which all traces failed does not know their shape and type."""
+    if len(parts) == 1:
+        return np.require(parts[0].values[name], requirements="W")  # a constant is one value, seen many times
     known = next((part.values[name] for part in parts if not part.failed[name].all()), parts[0].values[name])
     empty = (np.zeros((len(part.values[name]), *known.shape[1:]), known.dtype) for part in parts)
     return np.concatenate(

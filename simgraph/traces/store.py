@@ -36,6 +36,10 @@ class Column:
     index: np.ndarray | None = None
 
     def __post_init__(self) -> None:
+        if self.values.dtype.kind != "f" and self.values.dtype != np.int64:
+            raise TracesError(f"values hold {self.values.dtype}; they are floats or int64.")
+        if self.present is not None and self.present.dtype != bool:
+            raise TracesError(f"present holds {self.present.dtype}; it is boolean.")
         if self.present is not None and self.present.shape != self.values.shape:
             raise TracesError(f"present has shape {self.present.shape}; the values have {self.values.shape}.")
         if self.index is not None and self.index.shape[:-1] != self.values.shape:
@@ -72,13 +76,18 @@ class Traces(Mapping[str, np.ndarray]):
         plates: Mapping[str, Sequence[str]] | None = None,
         sources: Sequence[tuple[int, int, int]] = (),
     ) -> None:
-        self._columns = {name: value if isinstance(value, Column) else _column(name, value) for name, value in columns.items()}
+        self._columns = {
+            name: value if isinstance(value, Column) else _column(name, value) for name, value in columns.items()
+        }
         if not self._columns:
             raise TracesError("traces need at least one variable.\n  For example: Traces({'theta': array})")
         counts = {name: len(column.values) for name, column in self._columns.items()}
         if len(set(counts.values())) > 1:
             raise TracesError(f"variables have different numbers of traces: {counts}.")
         self.plates = {name: tuple((plates or {}).get(name, ())) for name in self._columns}
+        for name, axes in self.plates.items():
+            if len(axes) >= self._columns[name].values.ndim:
+                raise TracesError(f"{name!r} has shape {self[name].shape}, too few axes for the plates {listed(axes)}.")
         self.sources = tuple((int(seed), int(start), int(count)) for seed, start, count in sources)
 
     @property
@@ -174,7 +183,7 @@ class Traces(Mapping[str, np.ndarray]):
                 for name in variables
             }
             return Traces(columns, plates=variables, sources=[tuple(source) for source in manifest["sources"]])
-        except (KeyError, TypeError, ValueError, TracesError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError, TracesError) as error:
             raise FileFormatError(f"{os.fspath(path)} holds traces that do not fit together: {error}") from error
 
     def __repr__(self) -> str:

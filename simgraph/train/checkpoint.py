@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from dataclasses import asdict
 from typing import Any
@@ -94,7 +95,7 @@ def _assemble(arrays: dict[str, np.ndarray], manifest: dict[str, Any]) -> Traine
     members, parents = arrays["families/members"], arrays["families/parents"]
     variables = [_variable(entry) for entry in manifest["variables"]]
     # Sizes are compared with the arrays that are really there before anything large is built.
-    count = sum(int(np.prod(v.shape[: len(v.shape) - v.support.event_dim], dtype=float)) for v in variables)
+    count = sum(math.prod(v.shape[: len(v.shape) - v.support.event_dim]) for v in variables)
     plates = {str(plate) for entry in manifest["variables"] for plate in entry["plates"]}
     if not 0 < count**2 * max(len(plates), 1) <= _MOST_PAIRS:
         raise FileFormatError(f"{count} tokens in {len(plates)} plates.")

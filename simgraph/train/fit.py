@@ -12,6 +12,7 @@ import math
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -108,7 +109,9 @@ def train(
     """
     count = traces.num_simulations
     if count < _LEAST_TRACES:
-        raise TrainingError(f"{count} traces are too few to train on and to validate with; use {_LEAST_TRACES} or more.")
+        raise TrainingError(
+            f"{count} traces are too few to train on and to validate with; use {_LEAST_TRACES} or more."
+        )
     started = time.monotonic()
     generator = torch_stream(seed, "train")
     order = torch.randperm(count, generator=generator)
@@ -184,6 +187,7 @@ class _Run:
     ) -> None:
         self.compiled, self.denoiser, self.settings, self.generator = compiled, denoiser, settings, generator
         self.conditions = conditions
+        self.batch_size = settings.batch_for(len(compiled.layout))
         self.depth = settings.architecture.depth
         self.pool = Pool(conditions, compiled, self.depth, generator)
         decay = 1 - 1 / max(2.0, settings.ema * settings.steps)
@@ -208,7 +212,7 @@ class _Run:
 
     def step(self, tokens: Tokens) -> float:
         """Takes one step on a random batch; returns its loss."""
-        size = self.settings.batch_size
+        size = self.batch_size
         batch = tokens[torch.randint(len(tokens), (size,), generator=self.generator)]
         states, masks = self.ask(batch)
         sigma = self.settings.noise.sample(size, self.generator)
@@ -249,15 +253,15 @@ class _Validation:
     @torch.no_grad()
     def __call__(self) -> float:
         total, count = 0.0, 0.0
-        model = self.run.averaged.module
+        averaged = cast(Denoiser, self.run.averaged.module)
         for rows in self._chunks():
-            loss = model.loss(self.batch.values[rows], self.noise[rows], self.sigma[rows], self.states[rows], self.masks[rows])
-            total += float(loss.sum())
+            x_0, noise, sigma = self.batch.values[rows], self.noise[rows], self.sigma[rows]
+            total += float(averaged.loss(x_0, noise, sigma, self.states[rows], self.masks[rows]).sum())
             count += float((self.states[rows] == LATENT).sum())
         return total / max(count, 1.0)
 
     def _chunks(self) -> Iterator[slice]:
-        size = self.run.settings.batch_size
+        size = self.run.batch_size
         for start in range(0, len(self.batch), size):
             yield slice(start, start + size)
 

@@ -11,13 +11,17 @@ from simgraph.simformer.schedule import NoiseLevels
 __all__ = ["PRESETS", "Settings"]
 
 
+_STEP_TOKENS = 2048
+"""Tokens that a step handles by default, so that 4 000 steps stay within minutes for graphs of some 20 tokens."""
+
+
 @dataclass(frozen=True)
 class Settings:
     """Settings of a training.
 
     Attributes:
         steps: Number of optimiser steps.
-        batch_size: Traces per step.
+        batch_size: Traces per step; None for 256, or fewer where a graph has many tokens.
         matrix_lr: Peak learning rate of Muon, for the matrices inside the blocks.
         vector_lr: Peak learning rate of AdamW, for all else.
         warmup: Share of the steps in which the learning rate rises; afterwards it falls as a cosine.
@@ -31,7 +35,7 @@ class Settings:
     """
 
     steps: int = 4000
-    batch_size: int = 256
+    batch_size: int | None = None
     matrix_lr: float = 1e-2
     vector_lr: float = 2e-3
     warmup: float = 0.03
@@ -42,6 +46,24 @@ class Settings:
     patience: int = 8
     architecture: Architecture = field(default_factory=Architecture)
     noise: NoiseLevels = field(default_factory=NoiseLevels)
+
+    def __post_init__(self) -> None:
+        wholes = {name: getattr(self, name) for name in ("steps", "batch_size", "evaluations", "patience")}
+        for name, value in wholes.items():
+            if name == "batch_size" and value is None:
+                continue
+            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+                raise DeclarationError(f"{name}={value!r} is not a whole number of 1 or more.")
+        for name in ("matrix_lr", "vector_lr", "clip", "ema"):
+            if not getattr(self, name) > 0:
+                raise DeclarationError(f"{name}={getattr(self, name)!r} is not a positive number.")
+        for name in ("warmup", "validation"):
+            if not 0 <= getattr(self, name) < 1:
+                raise DeclarationError(f"{name}={getattr(self, name)!r} is not a share below 1.")
+
+    def batch_for(self, tokens: int) -> int:
+        """Returns the traces per step for a graph of so many tokens: a step handles about 2 048 tokens."""
+        return max(32, min(256, _STEP_TOKENS // tokens)) if self.batch_size is None else self.batch_size
 
     @staticmethod
     def of(preset: str | Settings) -> Settings:

@@ -15,7 +15,9 @@ def test_the_reference_has_five_observations_and_their_posteriors():
 
 def test_the_task_simulates_its_observations():
     x = two_moons.simulate(500, seed=0)["x"]
-    assert ((load_reference("two_moons").observations >= x.min(0)) & (load_reference("two_moons").observations <= x.max(0))).all()
+    assert (
+        (load_reference("two_moons").observations >= x.min(0)) & (load_reference("two_moons").observations <= x.max(0))
+    ).all()
 
 
 @pytest.mark.slow

@@ -155,8 +155,8 @@ def test_mixtures_have_the_hull_of_their_components():
 
     @node
     def boxes():
-        components = Independent(Uniform(torch.tensor([[0.0, -1.0], [2.0, 0.0]]), torch.tensor([[1.0, 1.0], [3.0, 4.0]])), 1)
-        return MixtureSameFamily(Categorical(torch.ones(2)), components)
+        low, high = torch.tensor([[0.0, -1.0], [2.0, 0.0]]), torch.tensor([[1.0, 1.0], [3.0, 4.0]])
+        return MixtureSameFamily(Categorical(torch.ones(2)), Independent(Uniform(low, high), 1))
 
     variables = found(peaks, boxes)
     assert variables["peaks"].support.is_real

@@ -40,8 +40,7 @@ def test_a_bare_nan_names_missing(gaussian_model):
     with pytest.raises(MissingValueError) as caught:
         gaussian_model.given(x=[np.nan, 1.0])
     assert str(caught.value) == (
-        "given(x=...) holds 1 NaN.\n"
-        "  Entries that were not observed are said explicitly: given(x=sg.missing(values))"
+        "given(x=...) holds 1 NaN.\n  Entries that were not observed are said explicitly: given(x=sg.missing(values))"
     )
 
 
@@ -78,7 +77,10 @@ def test_a_simplex_is_observed_as_a_whole(mixed_model):
 
 
 def test_a_value_far_out_is_a_warning_with_its_quantile_or_an_error_on_demand(gaussian_model):
-    with pytest.warns(OutOfRangeWarning, match=r"1 of 2 values of given.x=.... lie above all 360 training values \(quantile 1\); first: x\[1\]"):
+    with pytest.warns(
+        OutOfRangeWarning,
+        match=r"1 of 2 values of given.x=.... lie above all 360 training values \(quantile 1\); first: x\[1\]",
+    ):
         gaussian_model.given(x=[0.0, 100.0])
     with pytest.raises(EvidenceError, match="lie below all 360 training values"):
         gaussian_model.given(x=[-100.0, 0.0], strict=True)

@@ -34,9 +34,8 @@ def test_value_and_state_enter_the_embedding(embedding):
 def test_the_value_enters_linearly(embedding):
     ids, states = torch.tensor([0, 2]), torch.tensor([[LATENT, OBSERVED]])
     first, second = torch.randn(2, 1, 2, 2, generator=torch.Generator().manual_seed(0))
-    together = embedding(first + second, ids, states)
-    apart = embedding(first, ids, states) + embedding(second, ids, states) - embedding(torch.zeros(1, 2, 2), ids, states)
-    assert torch.allclose(together, apart, atol=1e-5)
+    both, one, other, none = (embedding(v, ids, states) for v in (first + second, first, second, torch.zeros(1, 2, 2)))
+    assert torch.allclose(both - none, (one - none) + (other - none), atol=1e-5)
 
 
 def test_noise_levels_over_the_whole_range_are_told_apart():

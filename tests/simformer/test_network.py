@@ -67,6 +67,7 @@ def test_remembered_tokens_give_the_same_outputs(graph_size):
         mask[:, rest][:, :, keys],
         same[:, rest][:, :, keys],
         memory,
+        layout.ids[keys],
     )
     assert torch.allclose(part, whole[:, rest], rtol=1e-4, atol=1e-5)
     assert float(whole[:, rest].std()) > 0.1

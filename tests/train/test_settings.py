@@ -18,7 +18,34 @@ def test_the_default_preset_is_the_default():
 
 def test_the_fast_preset_does_less():
     fast, default = PRESETS["fast"], PRESETS["default"]
-    assert fast.steps * fast.batch_size < default.steps * default.batch_size
+    assert fast.steps * fast.batch_for(5) < default.steps * default.batch_for(5)
+
+
+def test_graphs_of_more_tokens_get_smaller_batches_unless_a_size_is_set():
+    sizes = [Settings().batch_for(tokens) for tokens in (1, 10, 30, 100, 10_000)]
+    assert sizes == sorted(sizes, reverse=True)
+    assert sizes[0] > sizes[-1] >= 1
+    assert {Settings(batch_size=7).batch_for(tokens) for tokens in (1, 10_000)} == {7}
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("steps", 0),
+        ("steps", 2.5),
+        ("batch_size", True),
+        ("evaluations", -1),
+        ("patience", 0),
+        ("matrix_lr", 0.0),
+        ("vector_lr", float("nan")),
+        ("clip", -1.0),
+        ("validation", 1.0),
+        ("warmup", -0.1),
+    ],
+)
+def test_settings_that_cannot_train_are_refused_by_name(name, value):
+    with pytest.raises(DeclarationError, match=f"{name}=.* is not a "):
+        Settings(**{name: value})
 
 
 @pytest.mark.parametrize("wrong", ["fats", 3, None])
