@@ -10,7 +10,6 @@ from simgraph.traces import Traces, simulate
 from simgraph.train import Settings
 from simgraph.version import __version__
 
-
 __all__ = [
     "Architecture",
     "Compiled",

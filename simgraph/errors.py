@@ -204,7 +204,7 @@ def where(function: Callable[..., Any]) -> str:
     function = inspect.unwrap(function)
     code = getattr(function, "__code__", None)
     if code is None:
-        code = getattr(getattr(type(function), "__call__", None), "__code__", None)
+        code = getattr(getattr(type(function), "__call__", None), "__code__", None)  # noqa: B004 (its code is wanted)
     if code is None:
         return f"<{type(function).__name__}>"
     path = code.co_filename

@@ -39,5 +39,5 @@ def load_reference(task: str) -> Reference:
     ):
         observations = arrays["observations"]
         none = np.empty((len(observations), 0, 0))
-        samples = arrays["reference_samples"] if "reference_samples" in arrays else none
+        samples = arrays.get("reference_samples", none)
         return Reference(observations, samples)

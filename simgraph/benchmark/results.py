@@ -177,9 +177,9 @@ def report(found: dict[str, Any]) -> str:
         table(head, rows),
         "```",
         "",
-        f"10 000 simulations, default settings. Two moons: sbibm's observations and reference posteriors, its MLP"
-        f" classifier, {moons['c2st_draws']} draws a side, 10 000 draws timed. Gaussian linear: sbibm's observations, exact"
-        f" posteriors, a random forest, {gauss['c2st_draws']} draws a side and timed; exact against exact reads"
+        "10 000 simulations, default settings. Two moons: sbibm's observations and reference posteriors, its MLP"
+        f" classifier, {moons['c2st_draws']} draws a side, 10 000 draws timed. Gaussian linear: sbibm's observations,"
+        f" exact posteriors, a random forest, {gauss['c2st_draws']} draws a side and timed; exact against exact reads"
         f" {np.mean(gauss['floor']):.3f}; posterior means are off by {np.mean(gauss['mean_error_in_sd']):.3f} standard"
         f" deviations on average, standard deviations are {np.mean(gauss['sd_ratio']):.3f} of the exact ones.",
         "",
@@ -189,8 +189,8 @@ def report(found: dict[str, Any]) -> str:
         "",
         f"- 100 000 traces of three linked Gaussians take {found['simulation']['ratio']:.2f} times as long as a"
         " hand-vectorised torch program.",
-        f"- A step of `torch.optim.Muon` takes {found['muon']['ratio']:.1f} times as long as one of simgraph's batched Muon"
-        " on the matrices of the default network.",
+        f"- A step of `torch.optim.Muon` takes {found['muon']['ratio']:.1f} times as long as one of simgraph's batched"
+        " Muon on the matrices of the default network.",
         "",
     ]
     return "\n".join(lines)

@@ -35,9 +35,7 @@ _PROBE = 32
 Names = Iterable[str | Node]
 
 
-def compile(
-    graph: Graph, traces: Traces | None = None, *, observed: Form = "relay", seed: int = 0
-) -> Compiled:
+def compile(graph: Graph, traces: Traces | None = None, *, observed: Form = "relay", seed: int = 0) -> Compiled:
     """Compiles a graph: finds shapes and supports, lays out the tokens and derives the mask rule.
 
     Args:

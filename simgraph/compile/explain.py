@@ -64,4 +64,3 @@ def _pattern(layout: Layout, rule: MaskRule, name: str, parent: str) -> str:
     mine = rule.families.members[:, layout.slots(name)].any(1)
     links = rule.families.parents[mine][:, layout.slots(parent)]
     return "all" if bool(links.all()) else f"{int(torch.count_nonzero(links, 1).max())} of {links.shape[1]}"
-

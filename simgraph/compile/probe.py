@@ -16,7 +16,7 @@ from torch.distributions import Distribution, Independent
 
 from simgraph.compile.supports import Support, describe_constraint
 from simgraph.dsl import Node
-from simgraph.errors import ShapeError, TracesError, listed
+from simgraph.errors import ShapeError, SupportError, TracesError, listed
 from simgraph.graph import Graph
 from simgraph.traces import Traces
 from simgraph.traces.distributions import as_torch, at_element, batched, call, mappable, unvalidated
@@ -161,6 +161,8 @@ def _evaluated(graph: Graph, node: Node, values: Mapping[str, np.ndarray]) -> tu
 
 
 def _support(distribution: Distribution, name: str) -> Support:
+    if distribution.support is None:
+        raise SupportError(f"node {name!r} returns a {type(distribution).__name__}, which states no support.")
     return describe_constraint(distribution.support, name)
 
 

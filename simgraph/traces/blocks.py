@@ -53,6 +53,11 @@ def blockwise(seed: int, name: str, first_block: int, rows: int) -> Iterator[Non
 
 
 class _Blockwise(TorchDispatchMode):
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Spares the guard against ``torch.compile``, which imports the compiler: a second or two, for nothing."""
+        return False
+
     def __init__(self, seed: int, name: str, first_block: int, rows: int) -> None:
         super().__init__()
         self.seed, self.name, self.first_block = seed, name, first_block
@@ -72,7 +77,7 @@ class _Blockwise(TorchDispatchMode):
         if axis is None:
             raise UnsplittableError(str(func))
         if func is torch.ops.aten.normal.Tensor_Tensor and axis == 0:
-            return self._normal(*args, operation)
+            return self._normal(args[0], args[1], operation)
         parts = [self._parts(arg) for arg in args]
         reseed, seeds = torch.default_generator.manual_seed, self._seeds(operation)
 

@@ -194,7 +194,7 @@ def first_alone(
             raise
         except Exception:  # a failure of this trace: counted when it is drawn
             continue
-        if len(alone) == 2:
+        if len(alone) == 2 or not values:
             break
     return alone
 
@@ -315,7 +315,7 @@ def _take_apart(value: Any, leaves: list[Tensor], ndim: int) -> _Build:
         return lambda new, lead: value
 
     # Transforms inside a distribution act on its full shape, parameters on batch shape + their own event.
-    is_distribution = isinstance(value, Distribution)
+    distribution = value if isinstance(value, Distribution) else None
     fields: dict[str, _Build] = {}
     for name, field in vars(value).items():
         if isinstance(field, torch.Size) or name == "_cached_x_y":
@@ -324,24 +324,24 @@ def _take_apart(value: Any, leaves: list[Tensor], ndim: int) -> _Build:
             fields[name] = lambda new, lead: None  # only remembered, and it points back here
             continue
         depth = ndim
-        if is_distribution:
-            depth = len(value.batch_shape)
+        if distribution is not None:
+            depth = len(distribution.batch_shape)
             if isinstance(field, Tensor):
-                constraint = value.arg_constraints.get(name.removeprefix("_unbroadcasted_"))
+                constraint = distribution.arg_constraints.get(name.removeprefix("_unbroadcasted_"))
                 depth += 0 if constraint is None else constraint.event_dim
             else:
-                depth += len(value.event_shape)
+                depth += len(distribution.event_shape)
         fields[name] = _take_apart(field, leaves, depth)
     shell = copy.copy(value)
     shell.__dict__ = {name: field for name, field in vars(value).items() if name not in fields}
-    batch = tuple(value.batch_shape) if is_distribution else ()
+    batch = () if distribution is None else tuple(distribution.batch_shape)
 
     def build(new: Sequence[Tensor], lead: torch.Size) -> Any:
         built = copy.copy(shell)
         built.__dict__ = dict(shell.__dict__)
         built.__dict__.update({name: field(new, lead) for name, field in fields.items()})
-        if is_distribution:
-            built._batch_shape = torch.Size(lead + batch)
+        if distribution is not None:
+            built._batch_shape = torch.Size(lead + batch)  # type: ignore[union-attr]
         return built
 
     return build

@@ -266,9 +266,7 @@ class _Validation:
             yield slice(start, start + size)
 
 
-def mean_loss(
-    denoiser: Denoiser, x_0: Tensor, noise: Tensor, sigma: Tensor, states: Tensor, masks: Tensor
-) -> Tensor:
+def mean_loss(denoiser: Denoiser, x_0: Tensor, noise: Tensor, sigma: Tensor, states: Tensor, masks: Tensor) -> Tensor:
     """Returns the mean loss of the latent tokens of a batch."""
     latent = (states == LATENT).sum().clamp_min(1)
     return denoiser.loss(x_0, noise, sigma, states, masks).sum() / latent

@@ -111,7 +111,9 @@ def test_simplex_given_categories(survey):
 
 def test_categories_given_data_of_their_own_element(survey):
     # Equal shares a priori; p(species | soil) is a softmax of Gaussian log densities, with a pull by the others.
-    draws = survey.given(soil=[-2.0, 0.0, 2.0, 1.0], shares=[1 / 3, 1 / 3, 1 / 3]).sample("species", num_samples=N, seed=1)
+    draws = survey.given(soil=[-2.0, 0.0, 2.0, 1.0], shares=[1 / 3, 1 / 3, 1 / 3]).sample(
+        "species", num_samples=N, seed=1
+    )
     logits = -((torch.tensor([-2.0, 0.0, 2.0, 1.0])[:, None] - torch.tensor([-2.0, 0.0, 2.0])) ** 2) / (2 * 0.49)
     expected = logits.softmax(-1)
     found = torch.stack([(draws == k).float().mean(0) for k in range(3)], -1)

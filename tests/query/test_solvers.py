@@ -28,12 +28,16 @@ def test_the_flow_of_a_gaussian_is_followed(solver):
     assert torch.allclose(sampler.solve(denoise, noise), exact(noise, sampler.sigma_max), atol=0.01)
 
 
-@pytest.mark.parametrize(("solver", "options", "order"), [(Heun, {}, 2), *((Multistep, {"order": k}, k) for k in (1, 2, 3))])
+@pytest.mark.parametrize(
+    ("solver", "options", "order"), [(Heun, {}, 2), *((Multistep, {"order": k}, k) for k in (1, 2, 3))]
+)
 def test_the_order_is_what_it_says(solver, options, order):
     noise = torch.full((1,), 2.0, dtype=torch.float64)
     # Twice the steps leave 2^-order of the error, and so do successive differences; the step from
     # sigma_min to 0 is the same in all of them and cancels.
-    ends = [solver(evaluations=n, sigma_min=0.05, sigma_max=10.0, **options).solve(denoise, noise) for n in (102, 202, 402)]
+    ends = [
+        solver(evaluations=n, sigma_min=0.05, sigma_max=10.0, **options).solve(denoise, noise) for n in (102, 202, 402)
+    ]
     assert ((ends[0] - ends[1]) / (ends[1] - ends[2])).item() == pytest.approx(2**order, rel=0.25)
 
 
