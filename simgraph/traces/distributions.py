@@ -95,7 +95,7 @@ class Mapped:
     build: _Build
     plate_shape: tuple[int, ...]
 
-    def distribution(self, rows: int, chosen: Sequence[int] | None = None) -> Distribution:
+    def distribution(self, rows: int, chosen: Tensor | None = None) -> Distribution:
         """Returns the distribution of all ``rows`` traces, or of the ``chosen`` ones, ``rows`` in number."""
         tensors = self.tensors if chosen is None else [tensor[chosen] for tensor in self.tensors]
         with unvalidated():
@@ -216,7 +216,7 @@ def agrees(together: Mapped, draws: Tensor, alone: Sequence[Sequence[Distributio
     count = next(size for size in itertools.count(2) if size not in taken)
     chosen = [number % len(alone) for number in range(count)]
     single = [one for number in chosen for one in alone[number]]
-    few = [rows[number] for number in chosen]
+    few = torch.tensor([rows[number] for number in chosen])
     lead = (count, *together.plate_shape)
     try:
         with unvalidated():

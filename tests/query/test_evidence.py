@@ -66,7 +66,7 @@ def test_values_outside_of_the_support_are_refused(mixed_model, evidence, suppor
 
 @pytest.mark.parametrize("value", ["a", [1.0, "b"], None, [[1.0], [1.0, 2.0]], 1j])
 def test_what_is_no_number_is_refused(gaussian_model, value):
-    with pytest.raises(EvidenceError, match="not numbers|is no array"):
+    with pytest.raises(EvidenceError, match=r"not numbers|is no array"):
         gaussian_model.given(x=value)
 
 

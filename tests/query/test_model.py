@@ -133,5 +133,5 @@ def test_wrong_trainings_are_refused(gaussian_model, arguments, error, message):
 
 
 def test_fit_needs_a_graph():
-    with pytest.raises(DeclarationError, match="fit\\(...\\) takes a Graph or a compiled graph, not 3."):
+    with pytest.raises(DeclarationError, match=r"takes a Graph or a compiled graph, not 3\."):
         sg.fit(3, num_simulations=50)
