@@ -118,6 +118,7 @@ class Compiled:
             QueryError: If a name is wholly given and asked for.
             ShapeError: If a mask does not have the shape of its variable.
         """
+        given, of = _as_names(given, "given"), None if of is None else _as_names(of, "of")
         states = torch.full((len(self.layout),), LATENT if of is None else ABSENT, dtype=torch.long)
         asked = [] if of is None else [self._known(name) for name in of]
         for name in asked:
@@ -186,6 +187,13 @@ class Compiled:
             f"{name}: {s.stop - s.start}" for name, s in ((n, self.layout.slots(n)) for n in self.layout.names)
         )
         return f"<Compiled graph with {len(self.layout)} tokens ({counts}), observed={self.rule.form!r}>"
+
+
+def _as_names(names: Any, option: str) -> Any:
+    """Refuses a single name where several are asked for: its letters would be taken for names."""
+    if isinstance(names, (str, Node)):
+        raise QueryError(f"{option}={name_of(names)!r} is one name.\n  Write a list: {option}=[{name_of(names)!r}]")
+    return names
 
 
 def name_of(key: str | Node) -> str:

@@ -8,7 +8,6 @@ encoded anew at each noise level. A draw that leaks through the edge of a finite
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import torch
@@ -62,22 +61,25 @@ def draw(
     out = torch.zeros(len(values) * num_samples, *values.shape[1:])
     out[:, slots] = values[:, slots].repeat_interleave(num_samples, 0)
 
-    def fill(number: int, rows: Tensor) -> None:
-        generator = torch_stream(seed, "draw", number)
-        latent = states[rows // num_samples] == LATENT
-        for _ in range(_ATTEMPTS):
-            noise = torch.randn(len(rows), len(slots), values.shape[-1], generator=generator)
-            with torch.no_grad():
-                out[rows[:, None], slots] = problem.solve(rows // num_samples, noise, sampler)
-            leaked = (compiled.layout.leaked(out[rows]) & latent).any(1)
-            if not leaked.any():
-                break
-            rows, latent = rows[leaked], latent[leaked]
+    def fill(rows: Tensor, attempt: int, number: int) -> Tensor:
+        """Draws some rows; returns those of them that leaked."""
+        generator = torch_stream(seed, "draw", attempt, number)
+        noise = torch.randn(len(rows), len(slots), values.shape[-1], generator=generator)
+        evidence = rows // num_samples
+        with torch.no_grad():
+            out[rows[:, None], slots] = problem.solve(evidence, noise, sampler)
+        leaked = compiled.layout.leaked(out[rows]) & (states[evidence] == LATENT)
+        return rows[leaked.any(1)]
 
     # Chunks are independent, so cores work on one each; splitting single operations would not pay.
-    chunks = list(_chunks(len(out), max(1, _CHUNK_TOKENS // len(slots))))
-    with one_thread(), ThreadPoolExecutor(min(len(chunks), os.cpu_count() or 1)) as pool:
-        list(pool.map(fill, range(len(chunks)), chunks))
+    size = max(1, _CHUNK_TOKENS // len(slots))
+    pending = torch.arange(len(out))
+    with one_thread(), ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+        for attempt in range(_ATTEMPTS):
+            chunks = pending.split(size)
+            pending = torch.cat(list(pool.map(fill, chunks, [attempt] * len(chunks), range(len(chunks)))))
+            if not len(pending):
+                break
     return out.reshape(len(values), num_samples, *values.shape[1:])
 
 
@@ -126,8 +128,3 @@ class _Problem:
         out = values[:, self.slots].clone()
         out[:, position] = torch.where(latent, drawn, own)
         return out
-
-
-def _chunks(count: int, size: int) -> Iterator[Tensor]:
-    for start in range(0, count, size):
-        yield torch.arange(start, min(start + size, count))

@@ -27,6 +27,7 @@ from simgraph.errors import (
 )
 from simgraph.graph import Graph
 from simgraph.graph.fingerprint import differences
+from simgraph.query.bounds import shares_outside
 from simgraph.query.draw import draw
 from simgraph.query.evidence import Evidence, check
 from simgraph.query.samples import Samples
@@ -248,7 +249,8 @@ class Query:
 
         Args:
             *names: One name: the result is a tensor. Several, a list, or none (everything that is not
-                given): the result is :class:`Samples`.
+                given): the result is :class:`Samples`, which also reports draws outside of the bounds that
+                their own parents set.
             num_samples: Number of draws, for each piece of evidence.
             seed: Seed of the draws; fresh ones every time if there is none.
             sampler: The solver and its number of network evaluations.
@@ -271,7 +273,9 @@ class Query:
         trained = self.model._trained
         tokens = draw(trained.compiled, trained.denoiser, values, states, int(num_samples), sampler, seed)
         found = {name: self._values(name, tokens) for name in asked}
-        return found[asked[0]] if single else Samples(found, batched=self.batched)
+        if single:
+            return found[asked[0]]
+        return Samples(found, batched=self.batched, outside=self._outside(found))
 
     def _asked(self, names: tuple[Any, ...]) -> tuple[list[str], bool]:
         single = len(names) == 1 and isinstance(names[0], (str, Node))
@@ -323,6 +327,21 @@ class Query:
             out = torch.where(seen, torch.from_numpy(piece.values).unsqueeze(1), out)
         rounded = variable.support.rounded(out)
         return rounded if self.batched else rounded[0]
+
+    def _outside(self, draws: Mapping[str, Tensor]) -> dict[str, float]:
+        """Returns the share of draws outside of their parents' bounds, if the graph is at hand to tell."""
+        graph, layout = self.model.graph, self.model.compiled.layout
+        if graph is None:
+            return {}
+        shape = {name: layout.tokenizers[name].variable.shape for name in layout.names}
+        values = {name: draw.reshape(-1, *shape[name]) for name, draw in draws.items()}
+        rows = len(next(iter(values.values())))
+        for name in self.evidence:
+            if self._wholly_given(name):
+                given = torch.from_numpy(self.evidence[name].values)
+                full = given if len(given) == self.size else given.expand(self.size, *shape[name])
+                values[name] = full.repeat_interleave(rows // self.size, 0)
+        return {name: share for name, share in shares_outside(graph, values).items() if name in draws}
 
     def __repr__(self) -> str:
         given = ", ".join(self.evidence) or "nothing"

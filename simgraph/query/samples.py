@@ -20,6 +20,7 @@ class Samples(Mapping[str, Tensor]):
     Args:
         values: Tensors by name.
         batched: Whether the first axis runs over pieces of evidence.
+        outside: Share of draws outside of the bounds that their own parents set, by name, where there are any.
 
     Example:
         >>> import torch
@@ -28,9 +29,12 @@ class Samples(Mapping[str, Tensor]):
         (torch.Size([100, 2]), 100)
     """
 
-    def __init__(self, values: Mapping[str, Tensor], *, batched: bool = False) -> None:
+    def __init__(
+        self, values: Mapping[str, Tensor], *, batched: bool = False, outside: Mapping[str, float] | None = None
+    ) -> None:
         self._values = dict(values)
         self.batched = batched
+        self.outside = dict(outside or {})
 
     @property
     def num_samples(self) -> int:
@@ -96,6 +100,8 @@ class Samples(Mapping[str, Tensor]):
         more = len(columns) - len(rows)
         batch = f" for each of {next(iter(self.values())).shape[0]} pieces of evidence" if self.batched else ""
         tail = f"\n... and {more} more elements" if more else ""
+        for name, share in self.outside.items():
+            tail += f"\n{share:.1%} of the draws of {name!r} lie outside of the bounds that their parents set"
         return f"Samples with {self.num_samples} draws{batch}\n{table(head, rows)}{tail}"
 
 
