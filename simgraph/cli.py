@@ -13,6 +13,7 @@ import numpy as np
 
 from simgraph import files
 from simgraph.compile import compile
+from simgraph.compile.explain import mask_text
 from simgraph.dsl import Node
 from simgraph.errors import DeclarationError, MissingExtraError, QueryError, SimgraphError, did_you_mean
 from simgraph.graph import Graph
@@ -61,6 +62,9 @@ def inspect(
     print(graph, end="\n\n")
     print(graph.draw("mermaid"), end="\n\n")
     print(compiled.explain())
+    if given or of:
+        mask, states = compiled.edge_mask(given or (), of or None), compiled.states(given or (), of or None)
+        print(f"\n{mask_text(compiled.layout, mask, states)}")
     if picture is not None:
         figure = compiled.plot_mask(given or (), of or None)
         files.write_with(picture, lambda path: figure.savefig(path, dpi=110))

@@ -1,4 +1,7 @@
-"""Measures what docs/results.md says, and writes it: ``python -m simgraph.benchmark.results docs``."""
+"""Measures what docs/results.md says, and writes it: ``python -m simgraph.benchmark.results docs``.
+
+Names of single parts behind the folder measure those again, and keep the others.
+"""
 
 from __future__ import annotations
 
@@ -23,6 +26,7 @@ from simgraph.benchmark.gaussian_linear import gaussian_linear, posterior_draws
 from simgraph.benchmark.references import load_reference
 from simgraph.diagnostics import c2st
 from simgraph.dsl import node
+from simgraph.errors import DeclarationError, listed
 from simgraph.graph import Graph
 from simgraph.query import fit
 from simgraph.simformer import Architecture, Simformer
@@ -38,16 +42,25 @@ DRAWS = 2_500
 REPEATS = 9
 
 
-def main(folder: str = "docs") -> None:
-    """Measures everything, and writes results.json, results.md and two_moons.png to a folder."""
+def main(folder: str = "docs", *parts: str) -> None:
+    """Measures all parts, or some again, and writes results.json, results.md and two_moons.png to a folder."""
     target = Path(folder)
-    found: dict[str, Any] = {"machine": machine()}
     # The short measurements first, while nothing else is going on.
-    found["simulation"] = simulation_ratio()
-    found["muon"] = muon_ratio()
-    found["two_moons"] = two_moons(target / "two_moons.png")
-    found["gaussian_linear"] = linear()
-    files.write_with(target / "results.json", lambda path: Path(path).write_text(json.dumps(found, indent=1) + "\n"))
+    measures: dict[str, Callable[[], dict[str, Any]]] = {
+        "simulation": simulation_ratio,
+        "muon": muon_ratio,
+        "two_moons": lambda: two_moons(target / "two_moons.png"),
+        "gaussian_linear": linear,
+    }
+    unknown = set(parts) - set(measures)
+    if unknown:
+        raise DeclarationError(f"unknown parts {sorted(unknown)}; the parts are {listed(measures)}.")
+    kept = target / "results.json"
+    found: dict[str, Any] = json.loads(kept.read_text()) if parts and kept.is_file() else {}
+    found["machine"] = machine()
+    for part in parts or measures:
+        found[part] = measures[part]()
+        files.write_with(kept, lambda path: Path(path).write_text(json.dumps(found, indent=1) + "\n"))
     files.write_with(target / "results.md", lambda path: Path(path).write_text(report(found)))
     print(report(found))
 

@@ -106,7 +106,7 @@ def _of_distribution(
     """Returns the hull of a distribution node's supports, and the number of its joint event axes."""
     parents = dict(node.signature.parents)
     if any(graph[parent].is_opaque for parent in parents.values()):
-        return _of_draws(traces[node.name])
+        return _of_draws(traces[node.name], event_ndim)
     complete = np.ones(traces.num_simulations, dtype=bool)
     for parent in parents.values():
         complete &= traces.present(parent).reshape(traces.num_simulations, -1).all(1)
@@ -206,9 +206,9 @@ def _corners(node: Node, variables: Mapping[str, Variable], far: float) -> Itera
         yield {parameter: np.array(v) for (parameter, _), v in zip(parents, combination, strict=True)}
 
 
-def _of_draws(values: np.ndarray) -> tuple[Support, int]:
+def _of_draws(values: np.ndarray, event_ndim: int) -> tuple[Support, int]:
     """Returns what is known of a distribution below an opaque object: its draws."""
     infinity = np.array(np.inf)
     if values.dtype.kind == "i":
-        return Support("integers", np.array(float(values.min())), np.array(float(values.max()))), values.ndim - 1
-    return Support("interval", -infinity, infinity), values.ndim - 1
+        return Support("integers", np.array(float(values.min())), np.array(float(values.max()))), event_ndim
+    return Support("interval", -infinity, infinity), event_ndim

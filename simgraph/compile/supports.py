@@ -2,8 +2,8 @@
 
 A support is found from the node's distribution, or from its declared ``support=``. Bounds that depend on
 parents (``Uniform(0, b)``) are replaced by the hull that holds for every parent value. Finite intervals are
-mapped by the normal quantile function, so that a uniform prior becomes a standard normal one; half-lines by
-the logarithm; the simplex by stick breaking.
+mapped nearly by the identity, with a little of the logit that takes over at the very edges; half-lines by the
+logarithm; the simplex by stick breaking.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ __all__ = ["Support", "describe_constraint"]
 
 Kind = Literal["interval", "integers", "simplex"]
 
-_SOFTNESS = 0.002
+_SOFTNESS = 0.0005
 """Share of the logit in the map of finite intervals."""
 
 _SKIN = 10 * _SOFTNESS

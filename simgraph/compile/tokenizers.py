@@ -111,8 +111,10 @@ class Elements(Tokenizer):
         free = self._unconstrain(torch.as_tensor(values, dtype=torch.float64)).numpy()
         flat = free.reshape(-1, self.num_tokens)
         exists = present.reshape(-1, self.num_tokens)
-        columns = [_robust(flat[exists[:, i], i]) for i in range(self.num_tokens)]
-        names = ("centre", "scale", "heavy", "mean", "sd", "constant")
+        # Where training values lie at the very edge there is mass, and draws there are no leaks.
+        edge = self._beyond(torch.from_numpy(free)).numpy().reshape(-1, self.num_tokens) & exists
+        columns = [_robust(flat[exists[:, i], i]) | {"edge": float(edge[:, i].any())} for i in range(self.num_tokens)]
+        names = ("centre", "scale", "heavy", "mean", "sd", "constant", "edge")
         return Elements(self.variable, {n: np.array([c[n] for c in columns]) for n in names})
 
     def tokenize(self, values: Tensor, generator: torch.Generator | None = None) -> Tensor:
@@ -126,8 +128,12 @@ class Elements(Tokenizer):
         return self._constrain(self._free(tokens))
 
     def leaked(self, tokens: Tensor) -> Tensor:
-        support = self._cells() if self._counts else self.variable.support
-        return support.beyond(self._free(tokens)).reshape(tokens.shape[:-1])
+        beyond = self._beyond(self._free(tokens)).reshape(tokens.shape[:-1])
+        return beyond & (self._tensors()["edge"] == 0)
+
+    def _beyond(self, free: Tensor) -> Tensor:
+        """Tells which unconstrained values lie beyond the skin of a finite interval."""
+        return (self._cells() if self._counts else self.variable.support).beyond(free)
 
     def _free(self, tokens: Tensor) -> Tensor:
         """Returns unconstrained values (..., *event_shape) of tokens."""

@@ -38,7 +38,7 @@ def do(graph: Graph, values: Mapping[str, Any]) -> Graph:
     """Sets nodes to constants and cuts the edges into them; see :meth:`Graph.do`."""
     nodes = {name: graph[name] for name in graph}
     for name, value in values.items():
-        nodes[name] = _constant(graph[name], value)
+        nodes[name] = _constant(graph, graph[name], value)
     return Graph(*nodes.values())
 
 
@@ -76,7 +76,7 @@ def prune(graph: Graph, names: Sequence[str]) -> Graph:
     return Graph(*(node for name, node in graph.items() if name in kept))
 
 
-def _constant(node: Node, value: Any) -> Node:
+def _constant(graph: Graph, node: Node, value: Any) -> Node:
     array = np.array(value)
     if not (np.issubdtype(array.dtype, np.number) or array.dtype == bool):
         raise DeclarationError(f"do({node.name}=...) takes numbers, not {value!r}.")
@@ -86,8 +86,10 @@ def _constant(node: Node, value: Any) -> Node:
     if node.shape is not None:
         full = node.plate_shape + node.shape
     else:
-        # The event shape of a distribution is its constant's: what is left of the plates.
-        full = node.plate_shape + array.shape[len(node.plates) :]
+        # What a distribution node is like, one draw tells: do(mu=0) of a real variable is 0.0.
+        like = graph.prune(node.name).simulate(1, progress=False)[node.name][0]
+        full = like.shape
+        array = array.astype(np.int64 if like.dtype.kind == "i" else np.float64)
     try:
         array = np.array(np.broadcast_to(array, full))
     except ValueError:

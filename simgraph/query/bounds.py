@@ -31,19 +31,21 @@ def shares_outside(graph: Graph, values: Mapping[str, Tensor]) -> dict[str, floa
         node = graph[name]
         if node.kind != "distribution" or not node.parents or not all(parent in values for parent in node.parents):
             continue
-        parents = {
-            parameter: as_torch(values[parent][:_MOST_ROWS].numpy()) for parameter, parent in node.signature.parents
-        }
+        step = -(-len(values[name]) // _MOST_ROWS)
+        parents = {parameter: as_torch(values[parent][::step].numpy()) for parameter, parent in node.signature.parents}
         axes = {parameter: graph[parent].plates for parameter, parent in node.signature.parents}
         rows = len(next(iter(parents.values())))
         if not mappable(node, parents, axes, range(rows)):
             continue
-        support = batched(node, parents, axes, rows).support
+        try:
+            support = batched(node, parents, axes, rows).support
+        except Exception:  # drawn parents that the function cannot take: nothing can be said
+            continue
         while isinstance(support, constraints.independent):
             support = support.base_constraint
         if support is None:
             continue
-        inside = support.check(values[name][:_MOST_ROWS]).reshape(rows, -1).all(1)
+        inside = support.check(values[name][::step]).reshape(rows, -1).all(1)
         if not inside.all():
             found[name] = 1 - float(inside.double().mean())
     return found

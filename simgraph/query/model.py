@@ -26,7 +26,7 @@ from simgraph.errors import (
     did_you_mean,
 )
 from simgraph.graph import Graph
-from simgraph.graph.fingerprint import differences
+from simgraph.graph.fingerprint import differences, fingerprint
 from simgraph.query.bounds import shares_outside
 from simgraph.query.draw import draw
 from simgraph.query.evidence import Evidence, check
@@ -100,6 +100,13 @@ def fit(
     if not isinstance(traces, Traces):
         raise TracesError(f"fit(...) takes traces from graph.simulate(...), not {type(traces).__name__}.")
     compiled = target if isinstance(target, Compiled) else compile(target, traces)
+    for name, tokenizer in compiled.layout.tokenizers.items():
+        if name not in traces or traces[name].shape[1:] != tokenizer.variable.shape:
+            found = traces[name].shape[1:] if name in traces else "nothing"
+            raise TracesError(
+                f"the traces hold {found} for {name!r}; the compiled graph has shape {tokenizer.variable.shape}.\n"
+                "  Simulate them with the graph that was compiled."
+            )
     states = [_own_query(compiled, query) for query in queries or ()]
     trained = train(compiled, traces, settings, seed=seed, queries=states, time_limit=time_limit, progress=progress)
     return Model(trained)
@@ -183,8 +190,9 @@ class Model:
         Raises:
             QueryError: If the graph has another structure.
         """
-        if self._nodes is not None:
-            structure, changed = differences(self._nodes, graph)
+        nodes = fingerprint(self.graph) if self.graph is not None else self._nodes
+        if nodes is not None:
+            structure, changed = differences(nodes, graph)
             if structure:
                 raise QueryError("the graph is not the one that was trained: " + "; ".join(structure) + ".")
             if changed:
@@ -338,7 +346,8 @@ class Query:
         rows = len(next(iter(values.values())))
         for name in self.evidence:
             if self._wholly_given(name):
-                given = torch.from_numpy(self.evidence[name].values)
+                support = layout.tokenizers[name].variable.support
+                given = support.rounded(torch.from_numpy(self.evidence[name].values))
                 full = given if len(given) == self.size else given.expand(self.size, *shape[name])
                 values[name] = full.repeat_interleave(rows // self.size, 0)
         return {name: share for name, share in shares_outside(graph, values).items() if name in draws}

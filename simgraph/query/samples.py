@@ -95,7 +95,9 @@ class Samples(Mapping[str, Tensor]):
 
     def __repr__(self) -> str:
         head = ("", "mean", "sd", "5%", "50%", "95%")
-        columns = {name: column for name, column in self.columns().items() if name != "batch"}
+        columns = self.columns()
+        if self.batched:
+            columns.pop("batch")
         rows = [(name, *_summary(column)) for name, column in list(columns.items())[:_MOST]]
         more = len(columns) - len(rows)
         batch = f" for each of {next(iter(self.values())).shape[0]} pieces of evidence" if self.batched else ""

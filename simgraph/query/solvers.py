@@ -37,9 +37,9 @@ class Sampler(ABC):
     """
 
     evaluations: int = 20
-    sigma_max: float = 5.0
+    sigma_max: float = 8.0
     sigma_min: float = 0.005
-    rho: float = 7.0
+    rho: float = 10.0
 
     def __post_init__(self) -> None:
         if isinstance(self.evaluations, bool) or not isinstance(self.evaluations, int) or self.evaluations < 2:
@@ -85,6 +85,8 @@ class Sampler(ABC):
 @dataclass(frozen=True)
 class Heun(Sampler):
     """Heun's method: second order, two evaluations per step, one for the start and one for the last.
+
+    At equal cost it is less accurate than :class:`Multistep`; give it 40 evaluations or more.
 
     References:
         Karras et al. (2022), algorithm 1.

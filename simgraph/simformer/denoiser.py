@@ -121,7 +121,9 @@ class Denoiser(nn.Module):
         memory: tuple[Tensor, Memory] | None,
     ) -> Tensor:
         _, _, c_in, c_noise = preconditioning(sigma)
-        scaled = torch.where((states == LATENT).unsqueeze(-1), c_in[:, None, None] * x, x)
+        # Features that a token does not have were never trained; solvers put noise into all of them.
+        own = x * self.own[slots]
+        scaled = torch.where((states == LATENT).unsqueeze(-1), c_in[:, None, None] * own, own)
         keys = slots if memory is None else torch.cat([memory[0], slots])
         same = None if self.same is None else self.same[:, slots][:, :, keys]
         known = None if memory is None else memory[1]

@@ -56,7 +56,8 @@ class Traces(Mapping[str, np.ndarray]):
     """Joint draws of a graph: a mapping from names to arrays (num_simulations, *plate sizes, *event_shape).
 
     Args:
-        columns: Arrays, tensors or :class:`Column` objects by name, all of the same leading size.
+        columns: Arrays, tensors or :class:`Column` objects by name, all of the same leading size. Entries of
+            an array that are NaN are missing.
         plates: Names of the plate axes of each variable, outermost first; none by default.
         sources: Where the traces come from: pairs of a seed and the number of the first trace, with counts.
 
@@ -200,7 +201,8 @@ def _column(name: str, value: Any) -> Column:
         return Column(array.astype(np.int64))
     if array.dtype.kind != "f":
         raise TracesError(f"{name!r} holds {array.dtype}, not numbers.")
-    return Column(array)
+    unknown = np.isnan(array)
+    return Column(array, ~unknown) if unknown.any() else Column(array)
 
 
 def _joined(columns: Sequence[Column]) -> Column:

@@ -83,6 +83,24 @@ class Conditions:
             states[own] = self.queries[pick]
         return self._with_latents(states, generator)
 
+    def fitting(self, states: Tensor, present: Tensor) -> Tensor:
+        """Fits drawn states to traces that lack tokens.
+
+        A trace that lacks a whole variable (its simulation failed) sits out the questions that use it.
+        Were the variable absent instead, failed traces would be over-represented where it is, and bias the
+        marginals of all others. Of a variable that is there in part, the lacking tokens are absent.
+
+        Args:
+            states: Drawn states (count, tokens).
+            present: Which tokens each trace has (count, tokens).
+
+        Returns:
+            States (count, tokens); those of a trace that sits out are all ABSENT.
+        """
+        found = torch.zeros(len(states), len(self.parents)).index_add_(1, self.variable, present.float()) > 0
+        sits_out = ((states != ABSENT) & ~found[:, self.variable]).any(1, keepdim=True)
+        return torch.where(present & ~sits_out, states, ABSENT)
+
     def _joint(self, count: int, generator: torch.Generator) -> Tensor:
         return torch.full((count, self.tokens), LATENT)
 

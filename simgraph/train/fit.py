@@ -21,7 +21,7 @@ from tqdm.auto import tqdm
 
 from simgraph.compile import Compiled
 from simgraph.compile.layout import Tokens
-from simgraph.compile.masks import ABSENT, LATENT
+from simgraph.compile.masks import LATENT
 from simgraph.errors import TrainingError
 from simgraph.simformer import Architecture, Denoiser, Simformer
 from simgraph.threads import one_thread
@@ -232,7 +232,7 @@ class _Run:
         if batch.present.all():
             return self.pool.draw(len(batch))
         states, _ = self.pool.draw(len(batch))
-        states = torch.where(batch.present, states, ABSENT)
+        states = self.conditions.fitting(states, batch.present)
         return states, self.compiled.rule.edge_mask(states, self.depth)
 
 
@@ -245,7 +245,7 @@ class _Validation:
         rows = torch.arange(len(tokens)).repeat(copies)[:_VALIDATION_COPIES]
         self.batch = tokens[rows]
         drawn = run.conditions.draw(len(rows), generator)
-        self.states = torch.where(self.batch.present, drawn, ABSENT)
+        self.states = run.conditions.fitting(drawn, self.batch.present)
         self.masks = run.compiled.rule.edge_mask(self.states, run.depth)
         self.sigma = run.settings.noise.sample(len(rows), generator)
         self.noise = torch.randn(self.batch.values.shape, generator=generator)

@@ -71,3 +71,50 @@ def test_a_simulator_that_always_fails_says_so():
 
     with pytest.raises(SimulationError, match=r"No trace is left"):
         sg.fit(Graph(tail, y), num_simulations=50, progress=False)
+
+
+def test_mass_at_the_edge_of_an_interval_is_drawn():
+    from torch.distributions import constraints
+
+    @node(support=constraints.unit_interval)
+    def share(rng):
+        return np.clip(rng.normal(0.5, 1.0), 0.0, 1.0)
+
+    traces = Graph(share).simulate(500)
+    layout = sg.compile(Graph(share), traces).fit(traces).layout
+    tokens = layout.tokenize_traces(traces).values
+    assert not layout.leaked(tokens).any()
+
+
+def test_a_leak_through_an_edge_without_mass_is_seen():
+    from torch.distributions import Uniform
+
+    @node
+    def share():
+        return Uniform(0.0, 1.0)
+
+    traces = Graph(share).simulate(500)
+    layout = sg.compile(Graph(share), traces).fit(traces).layout
+    tokens = layout.tokenize_traces(traces).values
+    assert not layout.leaked(tokens).any()
+    assert layout.leaked(torch.tensor([[[5.0]], [[-5.0]], [[0.0]]])).flatten().tolist() == [True, True, False]
+
+
+def test_nan_in_traces_of_ones_own_is_missing_and_not_a_value():
+    traces = sg.Traces({"tail": np.array([0.5, np.nan, 1.0])})
+    assert traces.present("tail").tolist() == [True, False, True]
+
+
+def test_an_intervention_takes_whole_numbers_for_real_variables():
+    @node
+    def child(tail):
+        return Normal(tail, 0.5)
+
+    @node
+    def vector():
+        return Normal(torch.zeros(3), 1.0)
+
+    traces = Graph(tail, child, vector).do(tail=0, vector=1).simulate(200)
+    assert abs(traces["child"].std() - 0.5) < 0.1
+    assert (traces["vector"] == 1).all()
+    assert traces["vector"].shape == (200, 3)

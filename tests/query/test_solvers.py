@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from simgraph.errors import QueryError
-from simgraph.query.solvers import Heun, Multistep
+from simgraph.query.solvers import DEFAULT_SAMPLER, Heun, Multistep
 
 MEAN, SD = 0.7, 0.3
 
@@ -36,7 +36,8 @@ def test_the_order_is_what_it_says(solver, options, order):
     # Twice the steps leave 2^-order of the error, and so do successive differences; the step from
     # sigma_min to 0 is the same in all of them and cancels.
     ends = [
-        solver(evaluations=n, sigma_min=0.05, sigma_max=10.0, **options).solve(denoise, noise) for n in (102, 202, 402)
+        solver(evaluations=n, sigma_min=0.05, sigma_max=10.0, rho=7.0, **options).solve(denoise, noise)
+        for n in (102, 202, 402)
     ]
     assert ((ends[0] - ends[1]) / (ends[1] - ends[2])).item() == pytest.approx(2**order, rel=0.25)
 
@@ -63,3 +64,11 @@ def test_wrong_choices_are_refused(options, message):
     with pytest.raises(QueryError) as caught:
         Heun(**options)
     assert message in str(caught.value)
+
+
+@pytest.mark.parametrize("sd", [1.0, 0.5, 0.1, 0.03])
+def test_the_default_keeps_the_width_of_a_gaussian(sd):
+    noise = torch.randn(20_000, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    noise = (noise - noise.mean()) / noise.std()
+    draws = DEFAULT_SAMPLER.solve(lambda x, sigma: sd**2 / (sd**2 + sigma**2) * x, noise)
+    assert draws.std().item() == pytest.approx(sd, rel=0.015)

@@ -6,7 +6,7 @@ from samples import mixed, pair, plated, randomised
 
 from simgraph import compile
 from simgraph.compile.masks import ABSENT, LATENT, OBSERVED
-from simgraph.simformer import Architecture
+from simgraph.simformer import Architecture, Denoiser, Simformer
 from simgraph.train.fit import build
 
 SMALL = Architecture(width=16, depth=2, heads=2)
@@ -166,3 +166,17 @@ def test_tokens_outside_of_a_query_may_be_left_out():
     whole = denoiser(x, sigma, states, mask)
     part = denoiser(x[:, kept], sigma, states[:, kept], mask[:, kept][:, :, kept], kept)
     assert torch.allclose(part, whole[:, kept], rtol=1e-4, atol=1e-5)
+
+
+def test_features_that_a_token_does_not_have_are_not_read():
+    network = Simformer(Architecture(width=16, depth=2, heads=2), identifiers=2, features=3)
+    for parameter in network.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    ids = torch.arange(2)
+    denoiser = Denoiser(network, ids, torch.zeros(0, 2, dtype=torch.long), torch.tensor([1, 3]), torch.tensor([0, 3]))
+    x = torch.randn(5, 2, 3)
+    states, sigma = torch.ones(5, 2, dtype=torch.long), torch.full((5,), 0.7)
+    with torch.no_grad():
+        out = denoiser(x, sigma, states, None)
+        x[:, 0, 1:] = 100.0
+        assert torch.equal(denoiser(x, sigma, states, None), out)

@@ -134,3 +134,25 @@ def test_a_pool_is_renewed_and_keeps_within_its_memory():
         pool.draw(50)
     assert pool.states is not first
     assert not torch.equal(pool.states, first)
+
+
+def test_a_trace_that_lacks_a_variable_sits_out_the_questions_that_use_it():
+    from torch.distributions import Normal
+
+    from simgraph import Graph, node
+
+    @node
+    def a():
+        return Normal(0.0, 1.0)
+
+    @node
+    def b(a):
+        return Normal(torch.stack([a, a]), 1.0)
+
+    conditions = Conditions(compile(Graph(a, b)))
+    states = torch.tensor([[LATENT, OBSERVED, OBSERVED], [LATENT, ABSENT, ABSENT], [LATENT, OBSERVED, LATENT]])
+    failed = torch.tensor([True, False, False])
+    fitted = conditions.fitting(states, failed.expand(3, -1))
+    assert fitted.tolist() == [[ABSENT] * 3, [LATENT, ABSENT, ABSENT], [ABSENT] * 3]
+    partly = torch.tensor([True, True, False])
+    assert conditions.fitting(states, partly.expand(3, -1))[0].tolist() == [LATENT, OBSERVED, ABSENT]
