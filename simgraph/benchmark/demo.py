@@ -53,6 +53,7 @@ def demo(
     Returns:
         The model and the rows of the table.
     """
+    c2st_samples = min(c2st_samples, num_samples)
     print(two_moons, end="\n\n")
     reference = load_reference("two_moons")
     started = time.monotonic()
