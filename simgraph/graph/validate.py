@@ -35,9 +35,13 @@ def validate(nodes: Sequence[Node]) -> None:
     """
     for node in nodes:
         if not isinstance(node, Node):
-            raise DeclarationError(
-                f"Graph(...) takes nodes, not {node!r}.\n  Decorate the function with @node or @deterministic."
+            several = isinstance(node, (list, tuple)) and node and all(isinstance(item, Node) for item in node)
+            mend = (
+                f"Hand the nodes over one by one: Graph({', '.join(item.name for item in node)})"
+                if several
+                else "Decorate the function with @node or @deterministic."
             )
+            raise DeclarationError(f"Graph(...) takes nodes, not {node!r}.\n  {mend}")
     problems = [*_names(nodes), *_plates(nodes), *_parents(nodes)]
     # Where two nodes share a name, a cycle may be one in name only.
     problems += [] if any(isinstance(p, DuplicateNameError) for p in problems) else _cycles(nodes)

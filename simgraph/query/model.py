@@ -27,6 +27,7 @@ from simgraph.errors import (
 )
 from simgraph.graph import Graph
 from simgraph.graph.fingerprint import differences, fingerprint
+from simgraph.graph.validate import OPTIONS
 from simgraph.query.bounds import shares_outside
 from simgraph.query.draw import draw
 from simgraph.query.evidence import Evidence, check
@@ -235,6 +236,10 @@ class Query:
             if not isinstance(condition, Mapping):
                 raise QueryError(f"given(...) takes mappings from names to values, not {condition!r}.")
             for key, value in condition.items():
+                if key in OPTIONS:
+                    raise QueryError(
+                        f"{key!r} is no variable but an option of sample(...): sample(..., {key}={value!r})"
+                    )
                 name = self._known(key)
                 if name in named or name in self.evidence:
                     raise QueryError(f"{name!r} is given twice.")
@@ -286,6 +291,12 @@ class Query:
         return Samples(found, batched=self.batched, outside=self._outside(found))
 
     def _asked(self, names: tuple[Any, ...]) -> tuple[list[str], bool]:
+        for name in names:
+            if not isinstance(name, (str, Node, Iterable)):
+                raise QueryError(
+                    f"sample(...) takes names of variables, not {name!r}.\n"
+                    "  The number of draws is an option: sample('theta', num_samples=500)"
+                )
         single = len(names) == 1 and isinstance(names[0], (str, Node))
         flat = [n for group in names for n in ([group] if isinstance(group, (str, Node)) else list(group))]
         asked = list(dict.fromkeys(self._known(name) for name in flat))

@@ -122,3 +122,12 @@ def test_a_plain_function_is_no_node():
     assert refused("def f(): pass\nf.__repr__\nGraph(3)", DeclarationError) == (
         "Graph(...) takes nodes, not 3.\n  Decorate the function with @node or @deterministic."
     )
+
+
+def test_a_list_of_nodes_is_told_apart_from_a_plain_function():
+    @node
+    def rate():
+        raise AssertionError("never called")
+
+    with pytest.raises(DeclarationError, match=r"Hand the nodes over one by one: Graph\(rate\)"):
+        Graph([rate])
