@@ -1,7 +1,7 @@
 """simgraph: declare a simulator as a graph of named variables, train once, ask any conditional by name."""
 
 from simgraph.compile import Compiled, compile
-from simgraph.dsl import Node, Plate, deterministic, node, plate
+from simgraph.dsl import Node, Plate, causal, deterministic, lagged, node, plate, window
 from simgraph.errors import SimgraphError, SimgraphWarning
 from simgraph.graph import Graph
 from simgraph.query import Heun, Model, Multistep, Query, Sampler, Samples, fit, load, missing
@@ -27,12 +27,15 @@ __all__ = [
     "SimgraphWarning",
     "Traces",
     "__version__",
+    "causal",
     "compile",
     "deterministic",
     "fit",
+    "lagged",
     "load",
     "missing",
     "node",
     "plate",
     "simulate",
+    "window",
 ]

@@ -13,7 +13,6 @@ import numpy as np
 
 from simgraph import files
 from simgraph.compile import compile
-from simgraph.compile.explain import mask_text
 from simgraph.dsl import Node
 from simgraph.errors import DeclarationError, MissingExtraError, QueryError, SimgraphError, did_you_mean
 from simgraph.graph import Graph
@@ -53,18 +52,19 @@ def inspect(
     of: list[str] | None = None,
     picture: Path | None = None,
 ) -> None:
-    """Print a graph, its tokens, supports and mask. FILE is a Python file, or FILE:NAME for one of its graphs.
+    """Print a graph, its tokens, supports, links and mask, and what lint finds.
+
+    FILE is a Python file, or FILE:NAME for one of its graphs.
 
     --given and --of name nodes for the mask; --picture writes it to a file.
     """
     graph = load_graph(file)
     compiled = compile(graph)
     print(graph, end="\n\n")
-    print(graph.draw("mermaid"), end="\n\n")
-    print(compiled.explain())
-    if given or of:
-        mask, states = compiled.edge_mask(given or (), of or None), compiled.states(given or (), of or None)
-        print(f"\n{mask_text(compiled.layout, mask, states)}")
+    print(graph.draw("mermaid", given=given or (), of=of or None), end="\n\n")
+    print(compiled.explain(given or (), of or None))
+    for finding in compiled.lint():
+        print(f"\n{finding}")
     if picture is not None:
         figure = compiled.plot_mask(given or (), of or None)
         files.write_with(picture, lambda path: figure.savefig(path, dpi=110))

@@ -16,6 +16,7 @@ ROOMS = [
     "graph",
     "traces",
     "compile",
+    "testing",
     "simformer",
     "train",
     "query",

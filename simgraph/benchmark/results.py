@@ -6,13 +6,10 @@ Names of single parts behind the folder measure those again, and keep the others
 from __future__ import annotations
 
 import json
-import os
-import platform
 import statistics
 import sys
 import time
 from collections.abc import Callable
-from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +17,10 @@ import numpy as np
 import torch
 from torch.distributions import Normal
 
-from simgraph import files
 from simgraph.benchmark.demo import demo
 from simgraph.benchmark.gaussian_linear import gaussian_linear, posterior_draws
 from simgraph.benchmark.references import load_reference
+from simgraph.benchmark.report import facts, machine, write_json, write_text
 from simgraph.diagnostics import c2st
 from simgraph.dsl import node
 from simgraph.errors import DeclarationError, listed
@@ -33,7 +30,6 @@ from simgraph.simformer import Architecture, Simformer
 from simgraph.text import table
 from simgraph.threads import one_thread
 from simgraph.train.muon import Muon
-from simgraph.version import __version__
 
 __all__ = ["main"]
 
@@ -57,25 +53,12 @@ def main(folder: str = "docs", *parts: str) -> None:
         raise DeclarationError(f"unknown parts {sorted(unknown)}; the parts are {listed(measures)}.")
     kept = target / "results.json"
     found: dict[str, Any] = json.loads(kept.read_text()) if parts and kept.is_file() else {}
-    found["machine"] = machine()
+    found["machine"] = machine(SEED)
     for part in parts or measures:
         found[part] = measures[part]()
-        files.write_with(kept, lambda path: Path(path).write_text(json.dumps(found, indent=1) + "\n"))
-    files.write_with(target / "results.md", lambda path: Path(path).write_text(report(found)))
+        write_json(kept, found)
+    write_text(target / "results.md", report(found))
     print(report(found))
-
-
-def machine() -> dict[str, Any]:
-    """Returns what the figures depend on."""
-    return {
-        "date": date.today().isoformat(),
-        "simgraph": __version__,
-        "torch": torch.__version__,
-        "python": platform.python_version(),
-        "processor": platform.machine(),
-        "cores": os.cpu_count(),
-        "seed": SEED,
-    }
 
 
 def two_moons(figure: Path) -> dict[str, Any]:
@@ -185,7 +168,7 @@ def report(found: dict[str, Any]) -> str:
         "Written by `python -m simgraph.benchmark.results docs`. Times are wall seconds on a shared machine.",
         "",
         "```",
-        ", ".join(f"{name} {value}" for name, value in found["machine"].items()),
+        facts(found["machine"]),
         "",
         table(head, rows),
         "```",

@@ -11,14 +11,17 @@ import torch
 from torch import Tensor
 
 from simgraph.compile.explain import explain, mask_text
+from simgraph.compile.laws import law_of
 from simgraph.compile.layout import Layout
-from simgraph.compile.links import families
+from simgraph.compile.links import LinkOrigin, families, link_origins
+from simgraph.compile.lint import Finding, lint
 from simgraph.compile.masks import ABSENT, LATENT, OBSERVED, Form, MaskRule
 from simgraph.compile.probe import probe
 from simgraph.compile.tokenizers import tokenizer_for
 from simgraph.dsl import Node
 from simgraph.errors import DeclarationError, QueryError, ShapeError, UnknownNameError, did_you_mean
 from simgraph.graph import Graph
+from simgraph.graph.dependence import Families
 from simgraph.traces import Traces
 
 if TYPE_CHECKING:
@@ -70,10 +73,13 @@ def compile(graph: Graph, traces: Traces | None = None, *, observed: Form = "rel
         raise DeclarationError(f"observed={observed!r} is not known; choose 'relay' or 'cached'.")
     if not graph.variables:
         raise DeclarationError("the graph has no variables: every node is an object without a shape.")
-    variables = probe(graph, graph.simulate(_PROBE, seed=seed) if traces is None else traces)
+    traces = graph.simulate(_PROBE, seed=seed) if traces is None else traces
+    variables = probe(graph, traces)
     plates = {name: [plate.name for plate in graph[name].plates] for name in variables}
     layout = Layout({name: tokenizer_for(variable) for name, variable in variables.items()}, plates)
-    return Compiled(layout, MaskRule(families(graph, layout), observed), graph)
+    laws = {name: law_of(graph, name, variables, traces) for name in layout.names}
+    law = families(graph, layout, laws)
+    return Compiled(layout, law, MaskRule(law, observed, layout.canonical), link_origins(graph, layout, laws), graph)
 
 
 @dataclass(frozen=True)
@@ -82,12 +88,16 @@ class Compiled:
 
     Attributes:
         layout: The tokens.
+        families: The factorisation of their joint law.
         rule: Derives edge masks.
+        links: How each link is known.
         graph: The graph that was compiled; None for a model that was loaded without it.
     """
 
     layout: Layout
+    families: Families
     rule: MaskRule
+    links: tuple[LinkOrigin, ...] = ()
     graph: Graph | None = None
 
     @property
@@ -154,18 +164,45 @@ class Compiled:
         """
         return self.rule.dependencies(self.states(given, of)[None])[0]
 
-    def explain(self) -> str:
-        """Returns tables of the tokens, their supports and links, and the mask of the joint, as text."""
-        text = explain(self.layout, self.rule)
-        return f"{text}\n\n{mask_text(self.layout, self.edge_mask(), self.states())}"
+    def explain(self, given: Names | Mapping[Any, Any] = (), of: Names | None = None, depth: int | None = None) -> str:
+        """Returns tables of the tokens, their supports and links, and the mask of a query, as text.
+
+        The table of links tells how each is known: ``declared`` by ``depends=``, ``traced`` in the operations of
+        the function, or ``assumed`` to be full, and why. Arguments are those of :meth:`edge_mask`; the mask is that
+        of the joint by default.
+        """
+        text = explain(self.layout, self.families, self.links, self.rule.form)
+        return f"{text}\n\n{mask_text(self.layout, *self._masks(given, of, depth))}"
+
+    def lint(self, depth: int | None = None) -> list[Finding]:
+        """Looks for likely mistakes; simulates a few traces.
+
+        It finds nodes that nothing uses or connects, parents that a node asks for without using them, more tokens
+        than a step handles cheaply, and questions in which tokens lie farther apart than the network is deep.
+
+        Args:
+            depth: Number of attention layers; None for the default network's.
+
+        Returns:
+            Findings; each prints what, where, why and how to mend it.
+        """
+        return lint(self, depth or DEFAULT_DEPTH)
 
     def plot_mask(
         self, given: Names | Mapping[Any, Any] = (), of: Names | None = None, depth: int | None = None
     ) -> Figure:
-        """Draws M_E of a query in matplotlib; arguments as for :meth:`edge_mask`."""
+        """Draws M_E of a query in matplotlib, shortcuts marked; arguments as for :meth:`edge_mask`."""
         from simgraph.plots.mask import plot_mask
 
-        return plot_mask(self.layout, self.edge_mask(given, of, depth), self.states(given, of))
+        return plot_mask(self.layout, *self._masks(given, of, depth))
+
+    def _masks(
+        self, given: Names | Mapping[Any, Any], of: Names | None, depth: int | None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Returns the mask of a query, which of its entries are shortcuts, and the states."""
+        states = self.states(given, of)
+        mask = self.rule.edge_mask(states[None], depth or DEFAULT_DEPTH)[0]
+        return mask, mask & ~self.rule.local_mask(states[None])[0], states
 
     def _known(self, key: str | Node) -> str:
         name = name_of(key)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-import torch
+from collections.abc import Sequence
+
 from torch import Tensor
 
 from simgraph.compile.layout import Layout
-from simgraph.compile.masks import ABSENT, LATENT, OBSERVED, MaskRule
+from simgraph.compile.links import LinkOrigin
+from simgraph.compile.masks import ABSENT, LATENT, OBSERVED, Form
+from simgraph.graph.dependence import Families
 from simgraph.text import table
 
 __all__ = ["explain", "mask_text"]
@@ -15,52 +18,82 @@ _MOST = 40
 """A mask of more tokens than this is not printed; a picture shows it better."""
 
 
-def explain(layout: Layout, rule: MaskRule) -> str:
+def explain(layout: Layout, families: Families, links: Sequence[LinkOrigin], form: Form) -> str:
     """Describes tokens, supports and links of a compiled graph.
 
     Args:
         layout: The tokens.
-        rule: The mask rule, whose families are the links.
+        families: The factorisation of their law.
+        links: How each link is known.
+        form: What observed tokens read.
     """
-    head = ("variable", "tokens", "slots", "shape", "support", "tokenizer", "drawn from")
+    head = ("variable", "tokens", "slots", "shape", "support", "tokenizer")
     rows = []
     for name, tokenizer in layout.tokenizers.items():
         slots = layout.slots(name)
         variable = tokenizer.variable
         plates = " × ".join(layout.plates[name])
-        shape = f"{plates} {variable.shape}" if plates else str(variable.shape)
-        mine = rule.families.members[:, slots].any(1)
-        above = rule.families.parents[mine].any(0)
-        parents = [n for n in layout.names if bool(above[layout.slots(n)].any())]
         rows.append(
             (
                 name,
                 str(slots.stop - slots.start),
                 f"{slots.start}..{slots.stop - 1}",
-                shape,
+                f"{plates} {variable.shape}" if plates else str(variable.shape),
                 str(variable.support),
                 f"{tokenizer.kind} (width {tokenizer.width})",
-                ", ".join(f"{p} ({_pattern(layout, rule, name, p)})" for p in parents) or "-",
             )
         )
-    return f"{len(layout)} tokens, {len(layout.widths)} identifiers, observed tokens: {rule.form}\n" + table(head, rows)
+    tokens = f"{len(layout)} tokens, {len(layout.widths)} identifiers, observed tokens: {form}\n" + table(head, rows)
+    if not links:
+        return tokens
+    known = [
+        (
+            link.child,
+            link.parent,
+            _pattern(layout, families, link),
+            link.origin + (f": {link.note}" if link.note else ""),
+        )
+        for link in links
+    ]
+    return f"{tokens}\n\n" + table(("variable", "drawn from", "tokens of it", "known from"), known)
 
 
-def mask_text(layout: Layout, mask: Tensor, states: Tensor) -> str:
-    """Draws an edge mask in characters: a row attends to the marked columns."""
+def mask_text(layout: Layout, mask: Tensor, shortcuts: Tensor, states: Tensor) -> str:
+    """Draws an edge mask in characters: a row attends to the marked columns.
+
+    Args:
+        layout: The tokens.
+        mask: Boolean (tokens, tokens).
+        shortcuts: Which entries are shortcuts, boolean (tokens, tokens).
+        states: Condition states (tokens,).
+    """
+    legend = "◆ shortcut, since tokens lie farther apart than the network is deep"
     if len(layout) > _MOST:
-        return f"Mask of {len(layout)} tokens: {int(mask.sum())} of {mask.numel()} pairs allowed; see plot_mask()."
+        counts = f"{int(mask.sum())} of {mask.numel()} pairs allowed, {int(shortcuts.sum())} of them shortcuts"
+        return f"Mask of {len(layout)} tokens: {counts}; see plot_mask()."
     symbol = {ABSENT: "absent", LATENT: "latent", OBSERVED: "observed"}
     width = max(len(layout.label(slot)) for slot in range(len(layout)))
     lines = ["Edge mask (rows attend to columns, in the order of the rows):"]
     for slot in range(len(layout)):
-        row = " ".join("■" if allowed else "·" for allowed in mask[slot].tolist())
+        marks = zip(mask[slot].tolist(), shortcuts[slot].tolist(), strict=True)
+        row = " ".join("◆" if shortcut else "■" if allowed else "·" for allowed, shortcut in marks)
         lines.append(f"{layout.label(slot):<{width}}  {symbol[int(states[slot])]:<8}  {row}")
-    return "\n".join(lines)
+    return "\n".join([*lines, legend] if shortcuts.any() else lines)
 
 
-def _pattern(layout: Layout, rule: MaskRule, name: str, parent: str) -> str:
-    """Tells how a variable is linked to a parent: all elements to all, or each to its own."""
-    mine = rule.families.members[:, layout.slots(name)].any(1)
-    links = rule.families.parents[mine][:, layout.slots(parent)]
-    return "all" if bool(links.all()) else f"{int(torch.count_nonzero(links, 1).max())} of {links.shape[1]}"
+def _pattern(layout: Layout, families: Families, link: LinkOrigin) -> str:
+    """Tells how many tokens of a parent each token of a variable is drawn from."""
+    mine = families.members[:, layout.slots(link.child)].any(1)
+    others = layout.slots(link.parent)
+    if link.child == link.parent:
+        together = families.members[mine][:, others].sum(1)
+        earlier = families.parents[mine][:, others].sum(1)
+        if int(together.max()) > 1:
+            return "drawn together" if len(together) == 1 else f"drawn together by {int(together.max())}"
+        return f"up to {int(earlier.max())} earlier ones" if earlier.any() else "independent"
+    reached = families.parents[mine][:, others].sum(1)
+    low, high, whole = int(reached.min()), int(reached.max()), others.stop - others.start
+    if high == 0:
+        return "none: unused"
+    counts = str(high) if low == high else f"{low} to {high}"
+    return "all" if low == whole else f"{counts} of {whole}"

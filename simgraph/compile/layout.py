@@ -102,6 +102,18 @@ class Layout:
         """Returns the slots of a variable's tokens."""
         return self._slices[name]
 
+    @property
+    def canonical(self) -> tuple[int, ...]:
+        """The tokens in an order that does not depend on the order of declaration: by name and index."""
+        return tuple(sorted(range(len(self)), key=lambda slot: self.tokens[slot]))
+
+    def element_slots(self, name: str) -> np.ndarray:
+        """Returns the slot of the token that holds each element of a variable, (*plate sizes, *event_shape)."""
+        tokenizer, slots = self.tokenizers[name], self.slots(name)
+        shape = tokenizer.variable.shape
+        grid = np.arange(slots.start, slots.stop).reshape((*tokenizer.variable.plate_shape, *tokenizer.token_shape))
+        return np.broadcast_to(grid.reshape(grid.shape + (1,) * (len(shape) - grid.ndim)), shape)
+
     def token_mask(self, name: str, elements: np.ndarray | Tensor) -> Tensor:
         """Maps a mask over a variable's elements (..., *plate sizes, *event_shape) to one over its tokens."""
         tokenizer = self.tokenizers[name]

@@ -11,19 +11,24 @@ The rows of latent tokens are their Markov blankets in :math:`\hat H` (see
   diffusion time and are computed once per query.
 
 Both are tight: however deep the network, output i is a function of D(i) alone. Both are sound: within
-``depth`` layers token i hears of all of D(i); where a component is wider than that, its latent rows
-become all of D(i).
+``depth`` layers latent token i hears of all of D(i). A component that is wider than the network is deep
+gets shortcuts (:mod:`simgraph.compile.shortcuts`).
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from simgraph.graph.dependence import Families, compose, dependencies, project
+from simgraph.compile.shortcuts import Shortcuts
+from simgraph.graph.bitsets import pack, unpack
+from simgraph.graph.dependence import Dependence, Families
 
 __all__ = ["ABSENT", "LATENT", "OBSERVED", "Form", "MaskRule"]
 
@@ -31,6 +36,9 @@ Form = Literal["relay", "cached"]
 
 ABSENT, LATENT, OBSERVED = 0, 1, 2
 """Condition states of a token in one query."""
+
+_MOST_WORDS = 2**22
+"""Words of token sets that are worked on at a time."""
 
 
 @dataclass(frozen=True)
@@ -40,10 +48,13 @@ class MaskRule:
     Attributes:
         families: The factorisation over tokens.
         form: What observed tokens read.
+        canonical: The tokens in an order that does not depend on that of the declarations; it decides between
+            shortcuts that are equally good. None for the order of the tokens themselves.
     """
 
     families: Families
     form: Form = "relay"
+    canonical: tuple[int, ...] | None = None
 
     def edge_mask(self, states: Tensor, depth: int) -> Tensor:
         """Returns M_E for a batch of condition states.
@@ -56,31 +67,43 @@ class MaskRule:
             Boolean tensor (batch, tokens, tokens); entry (i, j): token i may attend to token j. The
             diagonal is true.
         """
-        present, observed = states != ABSENT, states == OBSERVED
-        latent = states == LATENT
-        adjacency = project(self.families, present)
-        component, depends = dependencies(adjacency, observed, present)
-        blanket = adjacency & latent[:, :, None]
-        mask = blanket | (adjacency & self._readable(adjacency, depends, latent, observed))
-        mask = mask | torch.eye(states.shape[1], dtype=torch.bool)
+        tokens = states.shape[1]
+        masks = torch.empty((*states.shape, tokens), dtype=torch.bool)
+        for rows, dependence in self._dependence(states):
+            found = self.shortcuts.add(self._blankets(dependence, states[rows]), dependence, depth)
+            masks[rows] = torch.from_numpy(unpack(found, tokens))
+        return masks
 
-        reach = mask
-        for _ in range(depth - 1):
-            reach = compose(reach, mask)
-        short = (depends & ~reach).any(-1) & latent
-        if short.any():
-            wide = (component & short[:, None, :]).any(-1)
-            mask = mask | (depends & wide[:, :, None])
-        return mask
+    def local_mask(self, states: Tensor) -> Tensor:
+        """Returns M_E without shortcuts: what a network of any depth may use; arguments as for ``edge_mask``."""
+        masks = [unpack(self._blankets(d, states[rows]), states.shape[1]) for rows, d in self._dependence(states)]
+        return torch.from_numpy(np.concatenate(masks))
 
     def dependencies(self, states: Tensor) -> Tensor:
         """Returns D: boolean (batch, tokens, tokens), entry (i, j): latent token i may depend on token j."""
-        present, observed = states != ABSENT, states == OBSERVED
-        return dependencies(project(self.families, present), observed, present)[1]
+        depends = [unpack(dependence.depends, states.shape[1]) for _, dependence in self._dependence(states)]
+        return torch.from_numpy(np.concatenate(depends))
 
-    def _readable(self, adjacency: Tensor, depends: Tensor, latent: Tensor, observed: Tensor) -> Tensor:
-        """Returns what observed tokens may read: entry (o, j) for observed o."""
-        borders = adjacency & observed[:, :, None] & latent[:, None, :]
-        forbidden = compose(borders, ~depends)
-        readable = borders.any(-1, keepdim=True) & ~forbidden
-        return readable & ~latent[:, None, :] if self.form == "cached" else readable
+    @cached_property
+    def shortcuts(self) -> Shortcuts:
+        """Adds shortcuts where the network is too shallow."""
+        return Shortcuts(self.families, self.canonical)
+
+    def _dependence(self, states: Tensor) -> Iterator[tuple[slice, Dependence]]:
+        """Yields parts of a batch with their dependence."""
+        incidence = self.families.incidence
+        size = max(1, _MOST_WORDS // (len(incidence.tokens) * incidence.whole.shape[-1]))
+        array = states.numpy()
+        for first in range(0, len(array), size):
+            rows = slice(first, first + size)
+            yield rows, Dependence(self.families, array[rows] != ABSENT, array[rows] == OBSERVED)
+
+    def _blankets(self, dependence: Dependence, states: Tensor) -> np.ndarray:
+        """Returns the rows (batch, tokens, words) of the mask without shortcuts."""
+        array = states.numpy()
+        latent = array == LATENT
+        readable = dependence.allowed
+        if self.form == "cached":
+            readable = readable & ~pack(latent)[:, None]
+        rows = np.where(latent[..., None], dependence.neighbours, dependence.neighbours & readable)
+        return np.asarray(rows | self.families.incidence.alone)

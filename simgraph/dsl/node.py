@@ -14,14 +14,15 @@ A fourth, the *constant node*, is made by ``Graph.do`` and never declared.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, overload
 
 from torch.distributions.constraints import Constraint
 
 from simgraph.dsl.axes import Plate
+from simgraph.dsl.links import Link, as_link
 from simgraph.dsl.signature import Signature, read_signature
-from simgraph.errors import DeclarationError, where
+from simgraph.errors import DeclarationError, did_you_mean, where
 
 __all__ = ["Backend", "Kind", "Node", "deterministic", "node"]
 
@@ -44,6 +45,8 @@ class Node:
         plates: The plates that repeat the node, outermost first.
         vectorized: Whether the function takes and returns a leading trace axis.
         backend: Whether a simulator works with NumPy or torch values.
+        depends: Declared links, by parameter: which of its elements reach which of the node's.
+        within: Declared link of the node's elements to earlier ones of the same event, given the parents.
     """
 
     name: str
@@ -55,6 +58,8 @@ class Node:
     plates: tuple[Plate, ...] = ()
     vectorized: bool = False
     backend: Backend = "numpy"
+    depends: Mapping[str, Link] = field(default_factory=dict)
+    within: Link | None = None
 
     @property
     def parents(self) -> tuple[str, ...]:
@@ -111,6 +116,7 @@ def node(
     plates: Plate | Sequence[Plate] = (),
     vectorized: bool = False,
     backend: Backend = "numpy",
+    depends: Mapping[str, Any] | None = None,
 ) -> Decorator: ...
 
 
@@ -125,6 +131,7 @@ def node(
     plates: Plate | Sequence[Plate] = (),
     vectorized: bool = False,
     backend: Backend = "numpy",
+    depends: Mapping[str, Any] | None = None,
 ) -> Node | Decorator:
     """Declares a random variable: a distribution node, or a simulator node if it takes ``rng``.
 
@@ -137,6 +144,11 @@ def node(
         plates: Plate or plates that repeat the node, outermost first.
         vectorized: Promises that a simulator takes a leading trace axis on every parent, and returns one.
         backend: ``"torch"`` hands a simulator torch tensors and a ``torch.Generator``.
+        depends: Which elements of a parent reach which elements of the node, by parameter: ``"full"``,
+            ``"elementwise"``, ``"causal"``, :func:`lagged`, :func:`window`, a boolean array (*event_shape,
+            *parent shape) or a function of two indices. Under the node's own name: how its elements depend on
+            earlier ones given the parents (``"independent"``, ``lagged(1)``, ...). What is not declared is read from
+            the operations of a distribution node's function, and taken to be full for a simulator node.
 
     Returns:
         The node, or a decorator that makes one.
@@ -175,7 +187,7 @@ def node(
                     )
         elif event_shape is None:
             event_shape = ()
-        return _declare(function, name, kind, signature, event_shape, support, plates, vectorized, backend)
+        return _declare(function, name, kind, signature, event_shape, support, plates, vectorized, backend, depends)
 
     return declare if function is None else declare(function)
 
@@ -194,6 +206,7 @@ def deterministic(
     plates: Plate | Sequence[Plate] = (),
     vectorized: bool = False,
     backend: Backend = "numpy",
+    depends: Mapping[str, Any] | None = None,
 ) -> Decorator: ...
 
 
@@ -208,6 +221,7 @@ def deterministic(
     plates: Plate | Sequence[Plate] = (),
     vectorized: bool = False,
     backend: Backend = "numpy",
+    depends: Mapping[str, Any] | None = None,
 ) -> Node | Decorator:
     """Declares a function of its parents. With ``shape=`` it can be asked for and given like any node.
 
@@ -220,6 +234,7 @@ def deterministic(
         plates: Plate or plates that repeat the node, outermost first.
         vectorized: Promises a leading trace axis on every parent and on the result; needs ``shape``.
         backend: ``"torch"`` hands the function torch tensors.
+        depends: Which elements of a parent reach which elements of the node; see :func:`node`. Needs ``shape``.
 
     Returns:
         The node, or a decorator that makes one.
@@ -242,13 +257,16 @@ def deterministic(
                 f"deterministic node {_name(function, name)!r} takes rng.\n  declared at {where(function)}\n"
                 "  Use @node for a function that draws random numbers."
             )
-        if shape is None and (support is not None or vectorized):
+        if shape is None and (support is not None or vectorized or depends):
             raise DeclarationError(
-                f"deterministic node {_name(function, name)!r} needs shape= when support= or vectorized= is set.\n"
+                f"deterministic node {_name(function, name)!r} needs shape= when support=, vectorized= or depends= is"
+                " set.\n"
                 f"  declared at {where(function)}"
             )
         event_shape = _event_shape(shape, function)
-        return _declare(function, name, "deterministic", signature, event_shape, support, plates, vectorized, backend)
+        return _declare(
+            function, name, "deterministic", signature, event_shape, support, plates, vectorized, backend, depends
+        )
 
     return declare if function is None else declare(function)
 
@@ -263,6 +281,7 @@ def _declare(
     plates: Plate | Sequence[Plate],
     vectorized: bool,
     backend: Backend,
+    depends: Mapping[str, Any] | None,
 ) -> Node:
     label = _name(function, name)
     if not isinstance(label, str) or not label.isidentifier():
@@ -286,7 +305,32 @@ def _declare(
         )
     if backend not in ("numpy", "torch"):
         raise DeclarationError(f"backend= of node {label!r} is {backend!r}; it is 'numpy' or 'torch'.")
-    return Node(label, function, kind, signature, shape, support, axes, vectorized, backend)
+    links, within = _links(label, signature, depends or {}, function)
+    return Node(label, function, kind, signature, shape, support, axes, vectorized, backend, links, within)
+
+
+def _links(
+    label: str, signature: Signature, depends: Mapping[str, Any], function: Callable[..., Any]
+) -> tuple[dict[str, Link], Link | None]:
+    """Reads ``depends=``: links by parameter, and the link of the node's elements to one another."""
+    links: dict[str, Link] = {}
+    within: Link | None = None
+    known = [parameter for parameter, _ in signature.parents]
+    for key, value in depends.items():
+        if key not in known and key != label:
+            raise DeclarationError(
+                f"depends= of node {label!r} names {key!r}, which is none of its parameters.\n"
+                f"  declared at {where(function)}\n  {did_you_mean(str(key), [*known, label])}"
+            )
+        try:
+            link = as_link(value)
+        except DeclarationError as error:
+            raise DeclarationError(f"depends= of node {label!r}: {error}\n  declared at {where(function)}") from None
+        if key == label:
+            within = link
+        else:
+            links[key] = link
+    return links, within
 
 
 def _name(function: Callable[..., Any], name: str | None) -> str:

@@ -12,8 +12,11 @@ With :math:`P` the present tokens and :math:`an(P)` them and their ancestors,
   observed tokens that border it. The score of token :math:`i` is a function of the tokens in :math:`D(i)`
   alone, and for a faithful law it depends on all of them.
 
-Everything here works on batches of queries: shapes are (batch, tokens, tokens), and reachability is
-computed by squaring boolean matrices.
+Both follow from *gluing families*, without a product of matrices. The tokens of a family are neighbours
+of one another, and eliminating an absent token joins all tokens of the families that hold it. So the
+families that share absent tokens, directly or through others, form one clique of :math:`\hat H`, and the
+families that share tokens which are not observed form one component. Both are found by passing the
+smallest label between families and tokens. Everything works on batches of queries.
 
 References:
     Lauritzen, Graphical Models (1996), sections 2.1.1 and 3.2.1 (moral graph, ancestral sets).
@@ -22,11 +25,16 @@ References:
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
+from graphlib import TopologicalSorter
 
+import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["Families", "closure", "compose", "dependencies", "project"]
+from simgraph.graph.bitsets import Groups, Words, pack
+
+__all__ = ["Dependence", "Families", "Incidence"]
 
 
 @dataclass(frozen=True)
@@ -41,75 +49,124 @@ class Families:
     members: Tensor
     parents: Tensor
 
-    @property
-    def whole(self) -> Tensor:
-        """Members and parents together, boolean (families, tokens)."""
-        return self.members | self.parents
+    @classmethod
+    def joint(cls, tokens: int) -> Families:
+        """Returns one family of all tokens: nothing is known to be independent of anything."""
+        members = torch.ones(1, tokens, dtype=torch.bool)
+        return cls(members, torch.zeros_like(members))
 
-    def needed(self, present: Tensor) -> Tensor:
-        """Tells which families hold a present token or an ancestor of one.
-
-        Args:
-            present: Boolean tensor (batch, tokens).
-
-        Returns:
-            Boolean tensor (batch, families).
-        """
-        above = compose(self.parents, self.members.T)
-        return compose(compose(present, self.members.T), closure(above))
+    @cached_property
+    def incidence(self) -> Incidence:
+        """Which token is in which family, in the forms that queries read."""
+        return Incidence(self.members.numpy(), self.parents.numpy())
 
 
-def compose(first: Tensor, second: Tensor) -> Tensor:
-    """Composes two boolean relations: entry (i, k) holds if some j has (i, j) and (j, k)."""
-    return torch.matmul(first.float(), second.float()) > 0
+class Incidence:
+    """Tokens by family and families by token, each as one flat list with the starts of its parts.
+
+    Args:
+        members: Boolean array (families, tokens).
+        parents: Boolean array (families, tokens).
+
+    Attributes:
+        tokens: Tokens of all families, family by family.
+        token_starts: Where each family begins in ``tokens``.
+        families: Families of all tokens, token by token.
+        family_starts: Where each token begins in ``families``.
+        home: The family that each token is a member of, (tokens,).
+        alone: Each token as a set of its own, (tokens, words).
+        whole: Tokens of each family, (families, words).
+        below: Tokens of each family and their descendants that are drawn after it, (families, words).
+    """
+
+    def __init__(self, members: np.ndarray, parents: np.ndarray) -> None:
+        whole = members | parents
+        family, self.tokens = np.nonzero(whole)
+        self.token_starts = np.flatnonzero(np.diff(family, prepend=-1))
+        token, self.families = np.nonzero(whole.T)
+        self.family_starts = np.flatnonzero(np.diff(token, prepend=-1))
+        self.home = members.argmax(0)
+        self.alone = pack(np.eye(members.shape[1], dtype=bool))
+        self.whole = pack(whole)
+        self.below = self._below(members, parents)
+
+    def _below(self, members: np.ndarray, parents: np.ndarray) -> Words:
+        above = {number: set(self.home[row].tolist()) - {number} for number, row in enumerate(parents)}
+        below = pack(members)
+        for number in reversed(list(TopologicalSorter(above).static_order())):
+            for parent in above[number]:
+                below[parent] |= below[number]
+        return below
 
 
-def closure(relation: Tensor) -> Tensor:
-    """Returns the reflexive transitive closure of boolean relations (..., n, n)."""
-    size = relation.shape[-1]
-    reach = relation | torch.eye(size, dtype=torch.bool)
-    length = 1
-    while length < size - 1:
-        reach, length = compose(reach, reach), 2 * length
-    return reach
-
-
-def project(families: Families, present: Tensor) -> Tensor:
-    r"""Returns :math:`\hat H`, the conditional dependence graph of the present tokens.
+class Dependence:
+    r"""The dependence of the tokens in a batch of queries.
 
     Args:
         families: The factorisation.
-        present: Boolean tensor (batch, tokens).
+        present: Boolean array (batch, tokens).
+        observed: Boolean array (batch, tokens): present tokens that are observed.
 
-    Returns:
-        Symmetric boolean tensor (batch, tokens, tokens) without diagonal; rows of absent tokens are empty.
+    Attributes:
+        neighbours: :math:`\hat H` without diagonal, (batch, tokens, words); rows of absent tokens are empty.
+        depends: :math:`D` of latent tokens, (batch, tokens, words); other rows are empty.
+        allowed: What an observed token o may know without a leak, :math:`\bigcap_{K \ni o} T_K \cup B_K`
+            over the components that it borders, (batch, tokens, words); other rows are empty.
+        component: Label of each latent token's component, (batch, tokens); -1 for other tokens.
     """
-    whole = families.whole.float()
-    needed = families.needed(present).float()
-    moral = torch.matmul((whole[None] * needed[:, :, None]).transpose(1, 2), whole) > 0
-    absent = ~present
-    if absent.any():
-        through = moral & absent[:, None, :]
-        inside = closure(moral & absent[:, None, :] & absent[:, :, None])
-        moral = moral | compose(compose(through, inside), through.transpose(1, 2))
-    both = present[:, None, :] & present[:, :, None]
-    return moral & both & ~torch.eye(present.shape[1], dtype=torch.bool)
 
+    def __init__(self, families: Families, present: np.ndarray, observed: np.ndarray) -> None:
+        self._of = of = families.incidence
+        self._latent = latent = present & ~observed
+        here = pack(present)
+        self._needed = (of.below & here[:, None]).any(-1)
+        within = np.where(self._needed[..., None], of.whole & here[:, None], 0)
+        # Cliques: families glued by absent tokens.
+        self._cliques = None if present.all() else Groups(self._labels(~present))
+        joined = np.bitwise_or.reduceat(self._glue(within)[:, of.families], of.family_starts, axis=1)
+        self.neighbours = np.where(present[..., None], joined & ~of.alone, 0)
+        # Components: families glued by tokens that are not observed; one without a latent has no score.
+        labels = self._labels(~observed)
+        known = Groups(labels).union(within)
+        scored = self._needed & (known & pack(latent)[:, None]).any(-1)
+        self.component = np.where(latent, labels[:, of.home], -1)
+        self.depends = np.where(latent[..., None], known[:, of.home], 0)
+        borders = scored[:, of.families]
+        common = np.where(borders[..., None], known[:, of.families], ~np.uint64(0))
+        common = np.bitwise_and.reduceat(common, of.family_starts, axis=1)
+        bordering = observed & np.logical_or.reduceat(borders, of.family_starts, axis=1)
+        self.allowed = np.where(bordering[..., None], common, 0)
 
-def dependencies(adjacency: Tensor, observed: Tensor, present: Tensor) -> tuple[Tensor, Tensor]:
-    r"""Returns the components of the latent tokens and their dependency sets.
+    def spread(self, news: Words) -> Words:
+        """Passes sets on by one hop: each latent token unites its own set with those of its latent neighbours.
 
-    Args:
-        adjacency: :math:`\hat H` (batch, tokens, tokens), as :func:`project` returns it.
-        observed: Boolean tensor (batch, tokens).
-        present: Boolean tensor (batch, tokens).
+        Args:
+            news: Sets (batch, tokens, words).
+        """
+        of = self._of
+        told = np.where(self._latent[..., None], news, 0)
+        by_family = np.bitwise_or.reduceat(told[:, of.tokens], of.token_starts, axis=1)
+        by_family = np.where(self._needed[..., None], by_family, 0)
+        heard = np.bitwise_or.reduceat(self._glue(by_family)[:, of.families], of.family_starts, axis=1)
+        return np.where(self._latent[..., None], heard | news, news)
 
-    Returns:
-        ``component``: boolean (batch, tokens, tokens), entry (i, j): latents i and j share a component;
-        ``depends``: boolean (batch, tokens, tokens), entry (i, j): j is in D(i), for latent i.
-    """
-    latent = present & ~observed
-    among = adjacency & latent[:, None, :] & latent[:, :, None]
-    component = closure(among) & latent[:, :, None]
-    border = compose(component, adjacency) & (observed & present)[:, None, :]
-    return component, component | border
+    def _glue(self, words: Words) -> Words:
+        """Hands each family the union over its clique, (batch, families, words)."""
+        return words if self._cliques is None else self._cliques.union(words)
+
+    def _labels(self, joining: np.ndarray) -> np.ndarray:
+        """Labels families (batch, families) so that needed ones which share joining tokens (batch, tokens),
+        directly or through others, have the same label: the smallest of their numbers.
+        """
+        of, count = self._of, self._needed.shape[1]
+        label = np.broadcast_to(np.arange(count), self._needed.shape)
+        while True:
+            offered = np.where(self._needed, label, count)[:, of.families]
+            at_token = np.where(joining, np.minimum.reduceat(offered, of.family_starts, axis=1), count)
+            smallest = np.minimum.reduceat(at_token[:, of.tokens], of.token_starts, axis=1)
+            smallest = np.where(self._needed, np.minimum(smallest, label), label)
+            # A label is the number of a family of the same kind, whose own label may be smaller still.
+            smallest = np.take_along_axis(smallest, smallest, 1)
+            if np.array_equal(smallest, label):
+                return label
+            label = smallest

@@ -7,7 +7,7 @@ which are data; a query decides that.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
 import networkx as nx
@@ -161,18 +161,30 @@ class Graph(Mapping[str, Node]):
 
         return prune(self, names)
 
-    def draw(self, format: Literal["mermaid", "graphviz", "text"] = "mermaid") -> str:
+    def draw(
+        self,
+        format: Literal["mermaid", "graphviz", "text"] = "mermaid",
+        *,
+        given: Iterable[str | Node] = (),
+        of: Iterable[str | Node] | None = None,
+    ) -> str:
         """Draws the graph.
 
         Args:
             format: ``"mermaid"`` (rendered by GitHub and notebooks), ``"graphviz"`` (DOT source) or ``"text"``.
+            given: Nodes that a query observes: they are shaded.
+            of: Nodes that it asks for, None for all others: those that are neither are dashed.
 
         Returns:
             The source of the drawing.
+
+        Raises:
+            DeclarationError: If the format is not known.
+            UnknownNameError: If a name is not in the graph.
         """
         from simgraph.graph.draw import draw
 
-        return draw(self, format)
+        return draw(self, format, given, of)
 
     def simulate(self, num_simulations: int, **options: Any) -> Traces:
         """Draws traces: joint draws of all nodes. See :func:`simgraph.traces.simulate`."""

@@ -12,32 +12,32 @@ from simgraph.compile.masks import ABSENT, LATENT, OBSERVED
 from simgraph.plots.canvas import new_figure
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["plot_mask"]
+__all__ = ["paint", "plot_mask"]
 
 _COLOURS = {LATENT: (0.12, 0.47, 0.71), OBSERVED: (0.85, 0.37, 0.01), ABSENT: (0.75, 0.75, 0.75)}
+_SHORTCUT = (0.55, 0.80, 0.95)
 _NAMES = {LATENT: "latent", OBSERVED: "observed", ABSENT: "absent"}
 
 
-def plot_mask(layout: Layout, mask: Tensor, states: Tensor) -> Figure:
+def plot_mask(layout: Layout, mask: Tensor, shortcuts: Tensor, states: Tensor) -> Figure:
     """Draws an edge mask; a row attends to the coloured columns, and its colour tells its state.
 
     Args:
         layout: The tokens.
         mask: Boolean (tokens, tokens).
+        shortcuts: Which entries are shortcuts, boolean (tokens, tokens).
         states: Condition states (tokens,).
     """
     from matplotlib.patches import Patch
 
     count = len(layout)
-    picture = np.ones((count, count, 3))
-    for row, state in enumerate(states.tolist()):
-        picture[row, mask[row].numpy()] = _COLOURS[state]
     side = min(14.0, max(3.5, 0.28 * count + 1.5))
     figure = new_figure(side + 1.5, side)
     axes = figure.subplots()
-    axes.imshow(picture, interpolation="nearest")
+    paint(axes, mask, shortcuts, states)
     labels = [layout.label(slot) for slot in range(count)]
     if count <= 64:
         axes.set_xticks(range(count), labels, rotation=90, fontsize=8)
@@ -48,11 +48,22 @@ def plot_mask(layout: Layout, mask: Tensor, states: Tensor) -> Figure:
         axes.tick_params(which="minor", length=0)
     axes.set_xlabel("is attended to")
     axes.set_ylabel("attends")
-    shown = sorted(set(states.tolist()), reverse=True)
+    legend = [Patch(color=_COLOURS[state], label=_NAMES[state]) for state in sorted(set(states.tolist()), reverse=True)]
+    if shortcuts.any():
+        legend.append(Patch(color=_SHORTCUT, label="shortcut"))
     axes.legend(
-        handles=[Patch(color=_COLOURS[state], label=_NAMES[state]) for state in shown],
+        handles=legend,
         loc="upper left",
         bbox_to_anchor=(1.02, 1.0),
         frameon=False,
     )
     return figure
+
+
+def paint(axes: Axes, mask: Tensor, shortcuts: Tensor, states: Tensor) -> None:
+    """Paints an edge mask on given axes; the tensors are those of :func:`plot_mask`."""
+    picture = np.ones((len(mask), len(mask), 3))
+    for row, state in enumerate(states.tolist()):
+        picture[row, mask[row].numpy()] = _COLOURS[state]
+        picture[row, shortcuts[row].numpy()] = _SHORTCUT
+    axes.imshow(picture, interpolation="nearest")

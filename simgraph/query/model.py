@@ -6,6 +6,7 @@ import os
 import secrets
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -203,7 +204,7 @@ class Model:
                     stacklevel=3,
                 )
         trained = self._trained
-        compiled = Compiled(trained.compiled.layout, trained.compiled.rule, graph)
+        compiled = replace(trained.compiled, graph=graph)
         return Model(Trained(compiled, trained.denoiser, trained.history, trained.ranges))
 
     def __repr__(self) -> str:

@@ -5,14 +5,16 @@ from __future__ import annotations
 import math
 import os
 from dataclasses import asdict
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import torch
 
 from simgraph import files
 from simgraph.compile import Compiled
+from simgraph.compile.law import Origin
 from simgraph.compile.layout import Layout
+from simgraph.compile.links import LinkOrigin
 from simgraph.compile.masks import MaskRule
 from simgraph.compile.probe import Variable
 from simgraph.compile.supports import Support
@@ -68,6 +70,7 @@ def save(path: str | os.PathLike[str], trained: Trained, nodes: dict[str, Any] |
         "architecture": asdict(denoiser.network.architecture),
         "history": trained.history.rows,
         "num_simulations": trained.ranges.count,
+        "links": [asdict(link) for link in compiled.links],
         "graph": nodes if compiled.graph is None else fingerprint(compiled.graph),
     }
     files.write(path, _KIND, arrays, manifest)
@@ -113,7 +116,12 @@ def _assemble(arrays: dict[str, np.ndarray], manifest: dict[str, Any]) -> Traine
     families = Families(torch.from_numpy(members.astype(bool)), torch.from_numpy(parents.astype(bool)))
     if manifest["observed"] not in ("relay", "cached"):
         raise FileFormatError(f"observed tokens of the form {manifest['observed']!r}.")
-    compiled = Compiled(layout, MaskRule(families, manifest["observed"]))
+    links = tuple(LinkOrigin(**entry) for entry in manifest["links"])
+    if not all(link.child in tokenizers and link.parent in tokenizers for link in links):
+        raise FileFormatError("links between variables that are not there.")
+    if not all(link.origin in get_args(Origin) and isinstance(link.note, str) for link in links):
+        raise FileFormatError("links of unknown origin.")
+    compiled = Compiled(layout, families, MaskRule(families, manifest["observed"], layout.canonical), links)
 
     architecture = Architecture(**manifest["architecture"])
     weights = {k.removeprefix("weights/"): torch.from_numpy(v) for k, v in arrays.items() if k.startswith("weights/")}

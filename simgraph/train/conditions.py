@@ -37,7 +37,7 @@ class Conditions:
     """
 
     def __init__(self, compiled: Compiled, queries: Sequence[Tensor] = ()) -> None:
-        layout, families = compiled.layout, compiled.rule.families
+        layout, families = compiled.layout, compiled.families
         self.tokens = len(layout)
         self.queries = torch.stack(list(queries)) if queries else None
         numbers = torch.zeros(self.tokens, dtype=torch.long)

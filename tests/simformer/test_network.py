@@ -5,12 +5,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from samples import plated, randomised
-from strategies import questions
 
 from simgraph import compile
 from simgraph.compile.masks import LATENT, OBSERVED, MaskRule
 from simgraph.errors import DeclarationError
 from simgraph.simformer import Architecture, Simformer
+from simgraph.testing import questions
 from simgraph.train.fit import build_network
 
 SMALL = Architecture(width=16, depth=3, heads=2, widening=2)
@@ -35,7 +35,7 @@ def test_an_output_changes_with_a_token_iff_it_depends_on_it(question, form):
     noise, states = torch.full((tokens + 1,), 0.3), question.states.expand(tokens + 1, -1)
     # One query at a time, so that the same sums are done in the same order.
     out = torch.cat([network(values[[r]], noise[[r]], states[[r]], ids, mask) for r in range(tokens + 1)])
-    depends = question.depends()
+    depends = question.depends
     for i in question.latent:
         for j in range(tokens):
             assert bool((out[j + 1, i] != out[0, i]).any()) == (j in depends[i]), (i, j)

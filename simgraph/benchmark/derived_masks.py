@@ -1,0 +1,291 @@
+"""Compares derived masks with the full mask: ``python -m simgraph.benchmark.derived_masks docs``.
+
+Each task is trained twice on the same traces, with the same seed and the same questions, for the same wall seconds:
+once with the mask that the graph implies, once with the mask in which every present token attends to every other.
+C2ST against the exact or published posteriors of five observations tells how good the answers became.
+
+Each run is kept as soon as it is done, and a run that is kept is not repeated: an interrupted command goes on where it
+stopped. The two masks take turns, so that a machine that slows down hits both alike.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import math
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from simgraph.benchmark.pace import step_seconds
+from simgraph.benchmark.problems import PROBLEMS, Problem
+from simgraph.benchmark.report import facts, machine, markdown_table, write_json, write_text
+from simgraph.compile import Compiled, compile
+from simgraph.diagnostics import c2st
+from simgraph.errors import TrainingError
+from simgraph.graph.dependence import Families
+from simgraph.query import Model, fit
+from simgraph.traces import Traces
+from simgraph.train import History, Settings
+
+__all__ = ["compare", "full", "main"]
+
+DRAWS = 2_500
+
+Mask = Literal["derived", "full"]
+KEY = ("task", "num_simulations", "mask", "seed", "time_limit")
+"""What tells runs apart."""
+
+_MARGIN = 2.0
+"""Steps are planned for a machine that becomes so much faster, so that it is the time that ends a training."""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Runs the command; arguments as on the command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m simgraph.benchmark.derived_masks", description="Compares derived masks with the full mask."
+    )
+    parser.add_argument("folder", nargs="?", default="docs", help="where to write derived_masks.json and .md")
+    parser.add_argument("--tasks", nargs="+", choices=list(PROBLEMS), default=list(PROBLEMS))
+    parser.add_argument("--budgets", nargs="+", type=int, default=[1_000, 10_000], help="numbers of simulations")
+    parser.add_argument("--seconds", type=float, default=180.0, help="wall seconds of each training")
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0])
+    chosen = parser.parse_args(arguments)
+    compare(chosen.folder, chosen.tasks, chosen.budgets, chosen.seconds, chosen.seeds)
+
+
+def compare(
+    folder: str | Path,
+    tasks: Iterable[str],
+    budgets: Iterable[int],
+    time_limit: float,
+    seeds: Iterable[int],
+    *,
+    settings: Settings | None = None,
+    draws: int = DRAWS,
+    progress: bool = True,
+) -> list[dict[str, Any]]:
+    """Trains and judges what is not kept yet, and writes derived_masks.json and derived_masks.md to a folder.
+
+    Args:
+        folder: Where the runs are kept.
+        tasks: Names of tasks.
+        budgets: Numbers of simulations.
+        time_limit: Wall seconds of each training.
+        seeds: Seeds of simulation, training and draws.
+        settings: Settings of the trainings but for their number of steps; the default ones if there are none.
+        draws: Draws on each side of the classifier two-sample test.
+        progress: Whether to show progress bars.
+
+    Returns:
+        All runs that are kept, those of earlier commands among them.
+    """
+    settings = Settings.of("default") if settings is None else settings
+    kept = Path(folder) / "derived_masks.json"
+    runs: list[dict[str, Any]] = json.loads(kept.read_text())["runs"] if kept.is_file() else []
+    for number, (budget, seed, task) in enumerate(itertools.product(budgets, seeds, tasks)):
+        # Each mask goes first half of the time.
+        masks: tuple[Mask, Mask] = ("full", "derived") if number % 2 else ("derived", "full")
+        done = {key_of(run) for run in runs}
+        missing = [mask for mask in masks if (task, budget, mask, seed, time_limit) not in done]
+        if not missing:
+            continue
+        problem = PROBLEMS[task](draws)
+        traces = problem.graph.simulate(budget, seed=seed, progress=False)
+        compiled = compile(problem.graph, traces)
+        for mask in missing:
+            arm = full(compiled) if mask == "full" else compiled
+            print(f"{task}, {budget} simulations, {mask} mask, seed {seed}, {time_limit:g} s", flush=True)
+            found = judged(problem, arm, traces, settings, seed, time_limit, progress)
+            run = dict(zip(KEY, (task, budget, mask, seed, time_limit), strict=True))
+            runs.append({**run, **found, "machine": machine(seed)})
+            write_json(kept, {"runs": runs})
+            write_text(kept.with_suffix(".md"), report(runs))
+    write_text(kept.with_suffix(".md"), report(runs))
+    return runs
+
+
+def full(compiled: Compiled) -> Compiled:
+    """Returns a compiled graph whose masks let every present token attend to every other.
+
+    The law stays as it is, and with it the questions that training asks.
+    """
+    return replace(compiled, rule=replace(compiled.rule, families=Families.joint(len(compiled.layout))))
+
+
+def key_of(run: Mapping[str, Any]) -> tuple[Any, ...]:
+    """Returns what tells a run from others."""
+    return tuple(run[name] for name in KEY)
+
+
+def judged(
+    problem: Problem,
+    compiled: Compiled,
+    traces: Traces,
+    settings: Settings,
+    seed: int,
+    time_limit: float,
+    progress: bool,
+) -> dict[str, Any]:
+    """Trains once, and holds the posteriors of all observations against their references.
+
+    Raises:
+        TrainingError: If training was interrupted, or broke off.
+    """
+    planned = timed_settings(compiled, traces, settings, seed, time_limit)
+    begin = time.process_time()
+    model = fit(compiled, traces, seed=seed, preset=planned, time_limit=time_limit, progress=progress)
+    worked = time.process_time() - begin
+    ending = end_of(model.history, planned, time_limit)
+    given, depth = tuple(problem.evidence[0]), planned.architecture.depth
+    begin = time.monotonic()
+    draws = [
+        posterior(model, problem, evidence, len(reference), seed)
+        for evidence, reference in zip(problem.evidence, problem.reference, strict=True)
+    ]
+    sampled = time.monotonic()
+    scores = [c2st(reference, draw, classifier="rf") for reference, draw in zip(problem.reference, draws, strict=True)]
+    return {
+        "c2st": scores,
+        "c2st_mean": float(np.mean(scores)),
+        "c2st_draws": len(draws[0]),
+        "validation_loss": model.history.best,
+        "steps": int(model.history[-1]["step"]),
+        "planned_steps": planned.steps,
+        "ended_by": ending,
+        "train_seconds": model.history[-1]["seconds"],
+        "cpu_seconds": worked,  # fewer than the wall's where the machine was busy with other things
+        "sample_seconds": sampled - begin,
+        "tokens": len(compiled.layout),
+        "pairs": int(compiled.edge_mask(given=given, of=problem.of, depth=depth).sum()),
+    }
+
+
+def timed_settings(compiled: Compiled, traces: Traces, settings: Settings, seed: int, time_limit: float) -> Settings:
+    """Returns settings for a training that the time limit ends.
+
+    Validation and the averaging of weights are scheduled in shares of the number of steps. So the steps that fit into
+    the time are estimated; more are planned; and the shares are those of the estimate.
+    """
+    pace = step_seconds(compiled, traces, settings, seed)
+    return replace(
+        settings,
+        steps=max(1, math.ceil(_MARGIN * time_limit / pace)),
+        evaluations=math.ceil(_MARGIN * settings.evaluations),
+        ema=settings.ema / _MARGIN,
+    )
+
+
+def end_of(history: History, settings: Settings, time_limit: float) -> str:
+    """Tells what ended a training: ``"time"``, ``"patience"`` or ``"steps"``.
+
+    Raises:
+        TrainingError: If it was none of them; an interrupted run must not be kept as a finished one.
+    """
+    if len(history):
+        losses = history["validation_loss"]
+        if history[-1]["seconds"] >= time_limit:
+            return "time"
+        if len(losses) - 1 - losses.index(min(losses)) >= settings.patience:
+            return "patience"
+        if history[-1]["step"] >= settings.steps:
+            return "steps"
+    raise TrainingError("the training was interrupted or broke off; its run is not kept.")
+
+
+def posterior(model: Model, problem: Problem, evidence: Mapping[str, Any], count: int, seed: int) -> np.ndarray:
+    """Draws (count, dimensions) from a model's posterior."""
+    samples = model.given(**evidence).sample(list(problem.of), num_samples=count, seed=seed)
+    return np.concatenate([samples[name].reshape(count, -1).numpy() for name in problem.of], 1)
+
+
+def report(runs: Sequence[Mapping[str, Any]]) -> str:
+    """Formats the runs as Markdown."""
+    order = ("task", "num_simulations", "seed", "time_limit", "mask")
+    ordered = sorted(runs, key=lambda run: tuple(run[name] for name in order))
+    rows = [
+        (
+            *setting(run),
+            run["mask"],
+            f"{run['steps']}",
+            f"{run['cpu_seconds']:.0f}",
+            run["ended_by"],
+            f"{run['pairs']}",
+            f"{run['validation_loss']:.4f}",
+            " ".join(f"{score:.3f}" for score in run["c2st"]),
+            f"{run['c2st_mean']:.3f}",
+        )
+        for run in ordered
+    ]
+    pairs = [
+        (one, other)
+        for one, other in itertools.product(ordered, ordered)
+        if (one["mask"], other["mask"]) == ("derived", "full")
+        and setting(one) == setting(other)
+        and len(one["c2st"]) == len(other["c2st"])
+    ]
+    differences = [
+        (
+            *setting(one),
+            " ".join(f"{a - b:+.3f}" for a, b in zip(one["c2st"], other["c2st"], strict=True)),
+            f"{one['c2st_mean'] - other['c2st_mean']:+.3f}",
+            f"{one['validation_loss'] - other['validation_loss']:+.4f}",
+            f"{one['steps'] / other['steps']:.2f}",
+        )
+        for one, other in pairs
+    ]
+    common = ("task", "simulations", "seed", "limit [s]")
+    machines = {facts({**run["machine"], "seed": "as below"}): None for run in ordered}
+    draws = sorted({run["c2st_draws"] for run in ordered})
+    lines = [
+        "# Derived masks against the full mask",
+        "",
+        "Written by `python -m simgraph.benchmark.derived_masks docs`. Both masks get the same traces, seed, questions"
+        " and wall seconds; the best network on held-out traces answers. C2ST: a random forest,"
+        f" {' or '.join(map(str, draws))} draws a side, against the exact posterior (Gaussian linear, HMM) or sbibm's"
+        " reference draws (SLCP); 0.5 is perfect, 1.0 is useless. Pairs: how many ordered pairs of tokens may attend in"
+        " the posterior's query, each with itself included. The validation loss of both masks is measured on the same"
+        " traces, questions and noise. A training ends by its time, or by its patience: as many evaluations without"
+        " improvement as by default. CPU seconds tell how much of the wall's time the machine gave.",
+        "",
+        *(f"Machine: {line}." for line in machines),
+        "",
+        markdown_table(
+            (
+                *common,
+                "mask",
+                "steps",
+                "CPU [s]",
+                "ended by",
+                "pairs",
+                "validation loss",
+                "C2ST of each observation",
+                "mean",
+            ),
+            rows,
+        ),
+        "",
+        "## Derived minus full",
+        "",
+        "Below zero, the derived mask is better.",
+        "",
+        markdown_table(
+            (*common, "C2ST of each observation", "mean", "validation loss", "steps derived / full"), differences
+        ),
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def setting(run: Mapping[str, Any]) -> tuple[str, ...]:
+    """Returns what both masks of a comparison share, as cells of a table."""
+    return run["task"], f"{run['num_simulations']}", f"{run['seed']}", f"{run['time_limit']:g}"
+
+
+if __name__ == "__main__":
+    main()

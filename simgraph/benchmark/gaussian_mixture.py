@@ -1,0 +1,59 @@
+"""Gaussian mixture: theta ~ U(-10, 10) in two dimensions, x ~ N(theta, s^2 I) with s = 1 or 0.1, each half of the time.
+
+Which of the two it was is a variable of its own. Given x, theta is a mixture of the same two Gaussians around x, cut
+off at the edges of the prior's box.
+
+References:
+    Lueckmann et al., "Benchmarking simulation-based inference" (2021), task T.7.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.distributions import Categorical, Normal, Uniform
+from torch.special import ndtr, ndtri
+
+from simgraph.dsl import node
+from simgraph.graph import Graph
+
+__all__ = ["gaussian_mixture", "posterior_draws"]
+
+_EDGE = 10.0
+_SCALES = (1.0, 0.1)
+
+
+@node
+def theta() -> Uniform:
+    return Uniform(-_EDGE * torch.ones(2), _EDGE * torch.ones(2))
+
+
+@node
+def c() -> Categorical:
+    return Categorical(torch.ones(2) / 2)
+
+
+@node
+def x(theta: Tensor, c: Tensor) -> Normal:
+    return Normal(theta, torch.tensor(_SCALES)[c])
+
+
+gaussian_mixture = Graph(theta, c, x)
+
+
+def posterior_draws(observation: np.ndarray, count: int, seed: int) -> np.ndarray:
+    """Draws theta (count, 2) from the exact posterior of an observation (2,), with c summed over."""
+    random = np.random.default_rng(seed)
+    centre, scales = torch.as_tensor(np.asarray(observation, dtype=np.float64)), torch.tensor(_SCALES).double()
+    low, high = ((edge - centre) / scales[:, None] for edge in (-_EDGE, _EDGE))
+    # Distribution functions are exact in the lower tail only, so an interval above the centre is mirrored.
+    mirrored = low + high > 0
+    low, high = torch.where(mirrored, -high, low), torch.where(mirrored, -low, high)
+    mass = ndtr(high) - ndtr(low)  # (scale, dimension)
+    chance = mass.prod(1).numpy()
+    which = random.choice(len(_SCALES), size=count, p=chance / chance.sum())
+    uniform = torch.from_numpy(random.random((count, 2)))
+    noise = ndtri(ndtr(low)[which] + uniform * mass[which])
+    noise = torch.where(mirrored[which], -noise, noise)
+    return np.asarray((centre + scales[which, None] * noise).clamp(-_EDGE, _EDGE).numpy())

@@ -1,0 +1,155 @@
+"""What each node is drawn from: what the user declared, then what its code shows, then everything.
+
+A distribution node's function is read (:mod:`simgraph.compile.traced`). Of a black box nothing is known but
+its declarations: all elements of its parents reach all of its own, which may depend on one another. Where
+declared links differ between such elements, the chain rule still separates them: an element is drawn from
+the earlier ones, and from what reaches it or them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from simgraph.compile.law import Law, Origin
+from simgraph.compile.probe import Variable
+from simgraph.compile.traced import traced_law
+from simgraph.compile.tracer import Untraceable
+from simgraph.dsl import Node
+from simgraph.errors import DeclarationError
+from simgraph.graph import Graph
+from simgraph.traces import Traces
+from simgraph.traces.distributions import as_torch, at_element
+
+__all__ = ["law_of", "received_shape"]
+
+_TRACES = 4
+"""Traces at which a function is read and its reading checked."""
+
+
+def law_of(graph: Graph, name: str, variables: Mapping[str, Variable], traces: Traces) -> Law:
+    """Finds the law of one event of a node.
+
+    Args:
+        graph: The graph.
+        name: The node.
+        variables: All variables of the graph.
+        traces: Traces of the graph; the node is read at a few of them.
+
+    Raises:
+        DeclarationError: If a declared link does not fit the shapes of the two nodes.
+    """
+    node, variable = graph[name], variables[name]
+    shapes = {parameter: received_shape(graph, node, parent, variables) for parameter, parent in node.signature.parents}
+    law = _read(graph, node, variable, shapes, traces)
+    if not node.depends and node.within is None:
+        return law
+    try:
+        return _declared(node, variable.event_shape, law, shapes)
+    except DeclarationError as error:
+        raise DeclarationError(f"depends= of node {name!r}: {error}\n  declared at {node.where}") from None
+
+
+def received_shape(graph: Graph, node: Node, parent: str, variables: Mapping[str, Variable]) -> tuple[int, ...]:
+    """Returns the shape of what a node's function receives of a parent; () for an object without elements."""
+    if graph[parent].is_opaque:
+        return ()
+    shared = {plate.name for plate in node.plates}
+    stacked = tuple(plate.size for plate in graph[parent].plates if plate.name not in shared)
+    return stacked + variables[parent].event_shape
+
+
+def _read(graph: Graph, node: Node, variable: Variable, shapes: Mapping[str, tuple[int, ...]], traces: Traces) -> Law:
+    """Returns the law as the code shows it, or the fullest one."""
+    drawn = node.kind == "distribution"
+    reason = "a black box: only depends= can say more"
+    if drawn or (node.kind == "deterministic" and node.backend == "torch"):
+        try:
+            return traced_law(node, list(_examples(graph, node, traces)))
+        except Untraceable as error:
+            reason = str(error)
+    event = variable.event_shape
+    # What is a function of the parents is independent given them; a constant has none.
+    joint = 0 if node.kind in ("deterministic", "constant") else variable.joint_dim
+    slices = int(np.prod(event[: len(event) - joint], dtype=int))
+    members = np.repeat(np.eye(slices, dtype=bool), int(np.prod(event, dtype=int)) // slices, axis=1)
+    known = dict.fromkeys(shapes, reason)
+    origins: dict[str, Origin] = dict.fromkeys(shapes, "assumed")
+    if joint and not drawn:
+        origins[node.name], known[node.name] = "assumed", reason
+    else:
+        origins[node.name] = "traced"  # the distribution's batch shape tells, or the kind of the node
+    return Law(
+        members=members.reshape(slices, *event),
+        own=np.zeros((slices, *event), dtype=bool),
+        sources={parameter: np.ones((slices, *shape), dtype=bool) for parameter, shape in shapes.items()},
+        origins=origins,
+        notes=known,
+    )
+
+
+def _examples(graph: Graph, node: Node, traces: Traces) -> Iterator[dict[str, Any]]:
+    """Yields what a node's function receives at its first plate element, in a few complete traces."""
+    parents = dict(node.signature.parents)
+    opaque = [parent for parent in parents.values() if graph[parent].is_opaque]
+    if opaque:
+        raise Untraceable(f"it receives the object {opaque[0]!r}")
+    complete = np.ones(traces.num_simulations, dtype=bool)
+    for parent in parents.values():
+        complete &= traces.present(parent).reshape(len(complete), -1).all(1)
+    rows = np.flatnonzero(complete)[:_TRACES]
+    if not len(rows):
+        raise Untraceable("no trace holds all of its parents")
+    first = (0,) * len(node.plates)
+    for row in rows:
+        yield {
+            parameter: at_element(as_torch(traces[parent][row]), graph[parent].plates, node.plates, first)
+            for parameter, parent in parents.items()
+        }
+
+
+def _declared(node: Node, event: tuple[int, ...], law: Law, shapes: Mapping[str, tuple[int, ...]]) -> Law:
+    """Puts declared links in the place of what was read or assumed."""
+    count, size = len(law.members), int(np.prod(event, dtype=int))
+    members = law.members.reshape(count, size)
+    family = members.argmax(0)
+    links = {p: link.incidence(event, shapes[p]).reshape(size, -1) for p, link in node.depends.items()}
+    of_family = {parameter: members @ rows for parameter, rows in links.items()}
+    if node.within is None and all((of_family[p][family] == rows).all() for p, rows in links.items()):
+        return _with_links(node, law, of_family, shapes)
+
+    before = np.tri(size, k=-1, dtype=bool)
+    if node.within is None:
+        # An element that shares its noise with earlier ones tells of what reaches them, too.
+        within = law.own.reshape(count, size)[family] | ((family[:, None] == family) & before)
+        links = {parameter: rows | (within @ rows) for parameter, rows in links.items()}
+    else:
+        within = node.within.incidence(event, event).reshape(size, size) & ~np.eye(size, dtype=bool)
+        if (within & ~before).any():
+            raise DeclarationError(
+                f"elements of {node.name!r} would be drawn from later ones of the same event.\n"
+                f"  Link them to earlier ones, for example: {node.name}=sg.lagged(1)"
+            )
+    single = Law(
+        members=np.eye(size, dtype=bool).reshape(size, *event),
+        own=within.reshape(size, *event),
+        sources={parameter: source[family] for parameter, source in law.sources.items()},
+        origins=law.origins,
+        notes=law.notes,
+    )
+    return _with_links(node, single, links, shapes)
+
+
+def _with_links(node: Node, law: Law, links: Mapping[str, np.ndarray], shapes: Mapping[str, tuple[int, ...]]) -> Law:
+    """Returns a law with the sources of some parameters, (families, elements), replaced."""
+    sources = {parameter: rows.reshape(len(rows), *shapes[parameter]) for parameter, rows in links.items()}
+    declared = [*links, *([node.name] if node.within is not None else [])]
+    return replace(
+        law,
+        sources={**law.sources, **sources},
+        origins={**law.origins, **dict.fromkeys(declared, "declared")},
+        notes={key: note for key, note in law.notes.items() if key not in declared},
+    )

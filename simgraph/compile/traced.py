@@ -1,0 +1,277 @@
+r"""The law of a node, read from its own code.
+
+A distribution node's function is run on traced tensors, and so is the log density of what it returns, at a draw whose
+elements are traced as well: entry b of the log density tells which parent elements batch element b is drawn from.
+Elements along the event axes of a distribution are drawn together; a multivariate Gaussian
+:math:`x = \mu + L z` is taken apart by the chain rule, since :math:`x_{\le i}` is a function of
+:math:`\mu_{\le i}` and :math:`L_{\le i, \le i}` alone.
+
+The reading is checked: at other values of some parent elements, the log densities of elements that are not drawn
+from them must stay the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import networkx as nx
+import numpy as np
+import torch
+from torch import Tensor
+from torch.distributions import Distribution, Independent, MultivariateNormal
+
+from simgraph.compile.carried import Tracing
+from simgraph.compile.law import Law
+from simgraph.compile.tracer import Sets, Traced, Untraceable
+from simgraph.dsl import Node
+from simgraph.traces.blocks import isolated
+from simgraph.traces.distributions import call, unvalidated
+
+__all__ = ["dependence", "traced_law"]
+
+_CHECKS = 3
+"""Random mixtures of parent values at which a reading is checked, for each other trace."""
+
+
+def traced_law(node: Node, examples: Sequence[Mapping[str, Any]]) -> Law:
+    """Reads the law of one event of a node.
+
+    Args:
+        node: A distribution node, or a deterministic one that returns a tensor.
+        examples: What its function receives in a few traces, by parameter: it is read at the first of them.
+
+    Raises:
+        Untraceable: If its code cannot be followed; the message tells why.
+    """
+    first = examples[0]
+    for parameter, value in first.items():
+        if not isinstance(value, Tensor):
+            raise Untraceable(f"it receives an object as {parameter!r}")
+    reading = _Distribution(node, first) if node.kind == "distribution" else _Tensor(node, first)
+    return reading.checked(examples[1:]).law()
+
+
+def dependence(function: Any, *inputs: Tensor) -> list[np.ndarray]:
+    """Returns which elements of a function's result depend on which elements of its inputs.
+
+    Args:
+        function: A function of tensors that returns a tensor.
+        *inputs: What it is run at.
+
+    Returns:
+        For each input a boolean array (*shape of the result, *shape of the input).
+
+    Raises:
+        Untraceable: If the function cannot be followed.
+    """
+    sets = Sets()
+    traced, starts = [], [0]
+    for value in inputs:
+        traced.append(Traced(value.clone(), sets.singletons(starts[-1], value.shape)))
+        starts.append(starts[-1] + value.numel())
+    result = _run(sets, lambda: function(*traced))
+    return [
+        _bits(sets, result.ids, start, value.numel()).reshape(*result.shape, *value.shape)
+        for start, value in zip(starts, inputs, strict=False)
+    ]
+
+
+class _Reading:
+    """A node's function, run once on traced tensors."""
+
+    def __init__(self, node: Node, values: Mapping[str, Tensor]) -> None:
+        self.node, self.values = node, values
+        self.sets = Sets()
+        self.starts: dict[str, int] = {}
+        self.traced: dict[str, Tensor] = {}
+        self.count = 0
+        for parameter, value in values.items():
+            self.starts[parameter] = self.count
+            self.traced[parameter] = Traced(value.clone(), self.sets.singletons(self.count, value.shape))
+            self.count += value.numel()
+
+    def sources(self, ids: Tensor) -> dict[str, np.ndarray]:
+        """Returns the parent elements in sets (families,), by parameter: (families, *shape)."""
+        return {
+            parameter: _bits(self.sets, ids, self.starts[parameter], value.numel()).reshape(-1, *value.shape)
+            for parameter, value in self.values.items()
+        }
+
+    def law(self) -> Law:
+        raise NotImplementedError
+
+    def outcome(self, values: Mapping[str, Tensor]) -> Tensor:
+        """Returns what the function says at other values, entry by entry of ``ids``."""
+        raise NotImplementedError
+
+    ids: Tensor
+
+    def checked(self, others: Sequence[Mapping[str, Any]]) -> _Reading:
+        """Returns the reading itself.
+
+        Raises:
+            Untraceable: If a call at other values contradicts it.
+        """
+        random = np.random.default_rng(0)
+        before = self.outcome(self.values)
+        reached = self.sources(self.ids.reshape(-1))
+        for other in others:
+            for _ in range(_CHECKS):
+                moved = {parameter: random.random(tuple(value.shape)) < 0.5 for parameter, value in self.values.items()}
+                mixed = {
+                    parameter: torch.where(torch.as_tensor(moved[parameter]), other[parameter], value)
+                    for parameter, value in self.values.items()
+                }
+                try:
+                    after = self.outcome(mixed)
+                except Exception:  # the function may refuse a mixture of two traces
+                    continue
+                touched = np.zeros(self.ids.numel(), dtype=bool)
+                for parameter, which in moved.items():
+                    touched |= (reached[parameter] & which).reshape(len(touched), -1).any(1)
+                same = torch.isclose(before, after, rtol=1e-4, atol=1e-5, equal_nan=True).reshape(-1).numpy()
+                if not (same | touched).all():
+                    raise Untraceable("a call at other values contradicts what its operations say")
+        return self
+
+
+class _Tensor(_Reading):
+    """A deterministic node: its result is read itself."""
+
+    def __init__(self, node: Node, values: Mapping[str, Tensor]) -> None:
+        super().__init__(node, values)
+        result = _run(self.sets, lambda: node.signature.call(node.function, self.traced))
+        if tuple(result.shape) != node.shape:
+            raise Untraceable(f"it returns shape {tuple(result.shape)}")
+        self.ids = result.ids
+
+    def outcome(self, values: Mapping[str, Tensor]) -> Tensor:
+        return torch.as_tensor(self.node.signature.call(self.node.function, values))
+
+    def law(self) -> Law:
+        event, size = tuple(self.ids.shape), self.ids.numel()
+        return _law(
+            self.node,
+            np.eye(size, dtype=bool).reshape(size, *event),
+            np.zeros((size, *event), dtype=bool),
+            self.sources(self.ids.reshape(-1)),
+        )
+
+
+class _Distribution(_Reading):
+    """A distribution node: the log density of a draw is read."""
+
+    def __init__(self, node: Node, values: Mapping[str, Tensor]) -> None:
+        super().__init__(node, values)
+        try:
+            with isolated(), unvalidated(), torch.no_grad():
+                self.draw = call(node, values).sample()
+            draw = Traced(self.draw.clone(), self.sets.singletons(self.count, self.draw.shape))
+            with unvalidated(), torch.no_grad(), Tracing(self.sets):
+                self.distribution = _peeled(call(node, self.traced))
+                density = self.distribution.log_prob(draw)
+        except Untraceable:
+            raise
+        except NotImplementedError:
+            raise Untraceable("its distribution states no log density") from None
+        except Exception as error:
+            raise Untraceable(f"its code fails when it is traced ({type(error).__name__})") from error
+        self.batch, self.event = tuple(self.distribution.batch_shape), tuple(self.distribution.event_shape)
+        if not isinstance(density, Traced) or tuple(density.shape) != self.batch:
+            raise Untraceable("its log density has an unexpected shape")
+        self.ids = density.ids
+
+    def outcome(self, values: Mapping[str, Tensor]) -> Tensor:
+        with unvalidated(), torch.no_grad():
+            return _peeled(call(self.node, values)).log_prob(self.draw)
+
+    def law(self) -> Law:
+        slices, size = self.ids.numel(), int(np.prod(self.event, dtype=int))
+        members = np.repeat(np.eye(slices, dtype=bool), size, axis=1)
+        flat = self.ids.reshape(-1)
+        used = _bits(self.sets, flat, self.count, slices * size)
+        groups = _meeting(used @ members.T)
+        sources = self.sources(flat)
+        chain = self._chain() if len(groups) == slices else None
+        shape = self.batch + self.event
+        if chain is not None:
+            members, own, ids = chain
+            return _law(self.node, members.reshape(-1, *shape), own.reshape(-1, *shape), self.sources(ids))
+        return _law(
+            self.node,
+            np.stack([members[group].any(0) for group in groups]).reshape(-1, *shape),
+            np.zeros((len(groups), *shape), dtype=bool),
+            {parameter: np.stack([found[group].any(0) for group in groups]) for parameter, found in sources.items()},
+        )
+
+    def _chain(self) -> tuple[np.ndarray, np.ndarray, Tensor] | None:
+        """Takes Gaussian events apart element by element, where their elements have different parents.
+
+        Returns:
+            Members and earlier elements (families, elements), and the sets of the families; None where all elements
+            have the same.
+        """
+        if not isinstance(self.distribution, MultivariateNormal):
+            return None
+        size = self.event[0]
+        mean = _expanded(self.distribution.loc, (*self.batch, size))
+        factor = _expanded(self.distribution._unbroadcasted_scale_tril, (*self.batch, size, size))
+        lower = torch.where(torch.ones(size, size, dtype=torch.bool).tril(), factor, 0)
+        row = self.sets.united(torch.cat([mean[..., None], lower], -1))
+        reach = [row[..., 0]]
+        for place in range(1, size):
+            reach.append(self.sets.union(reach[-1], row[..., place]))
+        ids = torch.stack(reach, -1).reshape(-1, size)
+        parents = torch.from_numpy(_bits(self.sets, ids.reshape(-1), 0, self.count).reshape(len(ids), size, self.count))
+        if bool((parents == parents[:, :1]).all()):
+            return None
+        total = len(ids) * size
+        number = np.arange(total)
+        same = number[:, None] // size == number // size
+        return np.eye(total, dtype=bool), same & (number < number[:, None]), ids.reshape(-1)
+
+
+def _peeled(distribution: Distribution) -> Distribution:
+    # Independent only relabels axes; the elements along them stay independent.
+    while isinstance(distribution, Independent):
+        distribution = distribution.base_dist
+    return distribution
+
+
+def _expanded(value: Tensor, shape: tuple[int, ...]) -> Tensor:
+    ids = value.ids if isinstance(value, Traced) else torch.zeros(value.shape, dtype=torch.int64)
+    return ids.expand(shape)
+
+
+def _run(sets: Sets, function: Any) -> Traced:
+    try:
+        with torch.no_grad(), Tracing(sets):
+            result = function()
+    except Untraceable:
+        raise
+    except Exception as error:
+        raise Untraceable(f"its code fails when it is traced ({type(error).__name__})") from error
+    if not isinstance(result, Tensor):
+        raise Untraceable(f"it returns a {type(result).__name__}, not a tensor")
+    return result if isinstance(result, Traced) else Traced(result, torch.zeros(result.shape, dtype=torch.int64))
+
+
+def _bits(sets: Sets, ids: Tensor, start: int, count: int) -> np.ndarray:
+    """Returns sets as boolean rows (entries, count), for the elements from ``start`` on."""
+    numbers, where = np.unique(ids.reshape(-1).numpy(), return_inverse=True)
+    width = -(-count // 8)
+    mask = (1 << count) - 1
+    packed = b"".join(((sets.bits[number] >> start) & mask).to_bytes(width, "little") for number in numbers.tolist())
+    bits = np.frombuffer(packed, dtype=np.uint8).reshape(len(numbers), width)
+    return np.unpackbits(bits, axis=1, count=count, bitorder="little").astype(bool)[where.reshape(-1)]
+
+
+def _meeting(used: np.ndarray) -> list[list[int]]:
+    """Groups batch elements whose log density involves one another's values: (batch, batch) to lists."""
+    graph: nx.Graph = nx.from_numpy_array(used | used.T)
+    return [sorted(group) for group in nx.connected_components(graph)]
+
+
+def _law(node: Node, members: np.ndarray, own: np.ndarray, sources: Mapping[str, np.ndarray]) -> Law:
+    return Law(members, own, sources, dict.fromkeys([*sources, node.name], "traced"), {})

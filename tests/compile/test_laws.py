@@ -1,0 +1,235 @@
+"""What nodes are drawn from: declared, traced and assumed links in their families."""
+
+import numpy as np
+import pytest
+import torch
+from torch.distributions import Independent, Normal, constraints
+
+import simgraph as sg
+from simgraph import Graph, compile, deterministic, node, plate
+from simgraph.errors import DeclarationError
+
+
+def drawn_from(graph, name):
+    """Families of a node's tokens by label: members -> parents."""
+    compiled = compile(graph)
+    layout = compiled.layout
+
+    def named(row):
+        return " ".join(layout.label(slot) for slot in row.nonzero().flatten().tolist())
+
+    mine = compiled.families.members[:, layout.slots(name)].any(1)
+    pairs = zip(compiled.families.members[mine], compiled.families.parents[mine], strict=True)
+    return {named(members): named(parents) for members, parents in pairs}
+
+
+def origins(graph):
+    return {(link.child, link.parent): (link.origin, link.note) for link in compile(graph).links}
+
+
+@node
+def theta():
+    return Normal(torch.zeros(3), 1.0)
+
+
+BLACK_BOX = "a black box: only depends= can say more"
+
+
+def test_a_black_box_is_one_family_of_everything():
+    @node(shape=2)
+    def x(theta, rng):
+        return rng.normal(theta[:2])
+
+    assert drawn_from(Graph(theta, x), "x") == {"x[0] x[1]": "theta[0] theta[1] theta[2]"}
+    assert origins(Graph(theta, x))["x", "theta"] == ("assumed", BLACK_BOX)
+    assert origins(Graph(theta, x))["x", "x"] == ("assumed", BLACK_BOX)
+
+
+def test_elements_of_a_black_box_that_are_declared_independent():
+    @node(shape=3, depends={"theta": "elementwise", "x": "independent"})
+    def x(theta, rng):
+        return rng.normal(theta)
+
+    assert drawn_from(Graph(theta, x), "x") == {f"x[{i}]": f"theta[{i}]" for i in range(3)}
+    assert origins(Graph(theta, x))["x", "theta"] == ("declared", "")
+    assert origins(Graph(theta, x))["x", "x"] == ("declared", "")
+
+
+def test_elements_that_share_their_noise_tell_of_what_reaches_earlier_ones():
+    @node(shape=3, depends={"theta": "elementwise"})
+    def x(theta, rng):
+        return theta + rng.normal()
+
+    assert drawn_from(Graph(theta, x), "x") == {
+        "x[0]": "theta[0]",
+        "x[1]": "theta[0] theta[1] x[0]",
+        "x[2]": "theta[0] theta[1] theta[2] x[0] x[1]",
+    }
+    assert origins(Graph(theta, x))["x", "x"] == ("assumed", BLACK_BOX)
+
+
+def test_one_link_for_all_elements_keeps_them_together():
+    @node(shape=2, depends={"theta": lambda i, j: j == (0,)})
+    def x(theta, rng):
+        return rng.normal(theta[0], size=2)
+
+    assert drawn_from(Graph(theta, x), "x") == {"x[0] x[1]": "theta[0]"}
+
+
+def test_a_chain_inside_of_a_node():
+    @node(shape=4, depends={"theta": lambda i, j: True, "x": sg.lagged(1)})
+    def x(theta, rng):
+        return np.cumsum(rng.normal(size=4)) + theta[0]
+
+    everything = "theta[0] theta[1] theta[2]"
+    assert drawn_from(Graph(theta, x), "x") == {
+        "x[0]": everything,
+        **{f"x[{i}]": f"{everything} x[{i - 1}]" for i in (1, 2, 3)},
+    }
+
+
+def test_what_is_not_declared_stays_full():
+    @node
+    def scale():
+        return Normal(torch.zeros(2), 1.0)
+
+    @node(shape=3, depends={"theta": "elementwise", "x": "independent"})
+    def x(theta, scale, rng):
+        return rng.normal(theta)
+
+    assert drawn_from(Graph(theta, scale, x), "x") == {f"x[{i}]": f"theta[{i}] scale[0] scale[1]" for i in range(3)}
+
+
+def test_links_inside_of_plates_speak_of_one_element():
+    pair = plate("pair", 2)
+
+    @node(plates=pair)
+    def z():
+        return Normal(torch.zeros(2), 1.0)
+
+    @node(shape=2, plates=pair, depends={"z": "elementwise", "y": "independent"})
+    def y(z, rng):
+        return rng.normal(z)
+
+    assert drawn_from(Graph(z, y), "y") == {f"y[{k}, {i}]": f"z[{k}, {i}]" for k in range(2) for i in range(2)}
+
+
+def test_a_parent_from_another_plate_arrives_as_a_stack():
+    @node(plates=plate("pair", 2))
+    def z():
+        return Normal(0.0, 1.0)
+
+    @node(shape=2, depends={"z": "elementwise", "y": "independent"})
+    def y(z, rng):
+        return rng.normal(z)
+
+    assert drawn_from(Graph(z, y), "y") == {"y[0]": "z[0]", "y[1]": "z[1]"}
+
+
+def test_elements_of_a_deterministic_node_are_independent_given_its_parents():
+    @deterministic(shape=2)
+    def total(theta):
+        return theta[:2] + theta[2]
+
+    assert drawn_from(Graph(theta, total), "total") == {f"total[{i}]": "theta[0] theta[1] theta[2]" for i in range(2)}
+
+
+def test_elements_that_share_a_token_stay_together():
+    @deterministic(shape=3, support=constraints.simplex, depends={"theta": "elementwise"})
+    def weights(theta):
+        return np.exp(theta) / np.exp(theta).sum()
+
+    assert drawn_from(Graph(theta, weights), "weights") == {"weights": "theta[0] theta[1] theta[2]"}
+
+
+def test_a_function_that_cannot_be_traced_is_full_and_says_why():
+    @node
+    def x(theta):
+        return Normal(theta if bool(theta[0] > 0) else -theta, 1.0)
+
+    @deterministic
+    def orbit(theta):
+        return [theta]
+
+    @node
+    def y(orbit):
+        return Normal(torch.as_tensor(orbit[0]).float(), 1.0)
+
+    graph = Graph(theta, x, orbit, y)
+    assert drawn_from(graph, "x") == {f"x[{i}]": "theta[0] theta[1] theta[2]" for i in range(3)}
+    assert drawn_from(graph, "y")
+    origin, note = origins(graph)["x", "theta"]
+    assert origin == "assumed"
+    assert "branch" in note
+    assert origins(graph)["y", "theta"] == ("assumed", "it receives the object 'orbit'")
+
+
+def test_a_declaration_helps_where_a_trace_cannot():
+    @node(depends={"theta": "elementwise"})
+    def x(theta):
+        return Normal(theta if bool(theta[0] > 0) else -theta, 1.0)
+
+    assert drawn_from(Graph(theta, x), "x") == {f"x[{i}]": f"theta[{i}]" for i in range(3)}
+
+
+def test_a_link_of_the_wrong_shape_is_named_with_its_node():
+    @node(shape=2, depends={"theta": "elementwise"})
+    def x(theta, rng):
+        return rng.normal(size=2)
+
+    with pytest.raises(DeclarationError) as caught:
+        compile(Graph(theta, x))
+    assert str(caught.value).startswith(
+        "depends= of node 'x': an element-wise link of shape (3,) to shape (2,): the parent cannot be broadcast"
+    )
+
+
+def test_elements_cannot_be_drawn_from_later_ones():
+    @node(shape=3, depends={"x": sg.lagged(-1)})
+    def x(theta, rng):
+        return rng.normal(size=3)
+
+    with pytest.raises(DeclarationError, match="elements of 'x' would be drawn from later ones of the same event"):
+        compile(Graph(theta, x))
+
+
+def test_vectors_meet_element_by_element():
+    @node
+    def x(theta):
+        return Normal(theta, 0.5)
+
+    @node
+    def y(theta):
+        return Independent(Normal(theta.flip(0), 0.5), 1)
+
+    assert drawn_from(Graph(theta, x, y), "x") == {f"x[{i}]": f"theta[{i}]" for i in range(3)}
+    assert drawn_from(Graph(theta, x, y), "y") == {f"y[{i}]": f"theta[{2 - i}]" for i in range(3)}
+    assert origins(Graph(theta, x, y))["x", "theta"] == ("traced", "")
+
+
+def test_tensors_of_a_deterministic_node_are_traced():
+    @deterministic(shape=2, backend="torch")
+    def pair(theta):
+        return torch.stack([theta[0] + theta[1], theta[2]])
+
+    assert drawn_from(Graph(theta, pair), "pair") == {"pair[0]": "theta[0] theta[1]", "pair[1]": "theta[2]"}
+
+
+def test_explain_tells_where_links_come_from():
+    @node
+    def x(theta):
+        return Normal(theta, 0.5)
+
+    @node(shape=3, depends={"x": "elementwise", "y": "independent"})
+    def y(x, rng):
+        return rng.normal(x)
+
+    @node
+    def z(y, rng):
+        return rng.normal(y.sum())
+
+    text = compile(Graph(theta, x, y, z)).explain()
+    rows = {tuple(line.split()[:5]) for line in text.splitlines()}
+    assert ("x", "theta", "1", "of", "3") in rows
+    assert any(line.split()[:2] == ["y", "x"] and line.rstrip().endswith("declared") for line in text.splitlines())
+    assert any(line.split()[:3] == ["z", "y", "all"] and BLACK_BOX in line for line in text.splitlines())
