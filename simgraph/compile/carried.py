@@ -157,10 +157,12 @@ def _written(
         where = [index for index in bound["indices"] if index is not None]
         values = ids_of(bound["values"])
         if not any(bool(ids_of(index).any()) for index in where):
-            indices = tree_map(values_of, list(bound["indices"]))
-            before = own[tuple(slice(None) if index is None else index for index in indices)]
-            filled = sets.union(before, values) if bound.get("accumulate") else values
-            return own.clone().index_put_(indices, filled.expand(before.shape))
+            indices = [None if index is None else values_of(index) for index in bound["indices"]]
+            places = torch.arange(own.numel()).reshape(own.shape)
+            places = places[tuple(slice(None) if index is None else index for index in indices)]
+            # Of two writes to one place either may win, or both count.
+            if not bound.get("accumulate") and len(places.unique()) == places.numel():
+                return own.clone().index_put_(indices, values.expand(places.shape))
         if len(where) == 1 and where[0].dtype == torch.bool and where[0].shape == own.shape and not values.dim():
             return sets.union(own, ids_of(where[0]), values)
         return sets.everything(own, values, *map(ids_of, where))

@@ -93,6 +93,8 @@ def new_ids(
     if name == "scatter" and not ids_of(bound["index"]).any():
         filling = ids_of(bound["src"]) if "src" in bound else torch.tensor(0)
         index = values_of(bound["index"])
+        if (torch.zeros_like(own).scatter_add(bound["dim"], index, torch.ones_like(index)) > 1).any():
+            return sets.everything(own, filling).expand(own.shape).clone()  # of two writes either may win
         return own.scatter(bound["dim"], index, filling if filling.dim() else filling.expand(index.shape))
     if name in _PRODUCTS:
         return _product(sets, name, bound, inputs)

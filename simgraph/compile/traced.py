@@ -12,7 +12,7 @@ from them must stay the same.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import networkx as nx
@@ -29,9 +29,6 @@ from simgraph.traces.blocks import isolated
 from simgraph.traces.distributions import call, unvalidated
 
 __all__ = ["dependence", "traced_law"]
-
-_CHECKS = 3
-"""Random mixtures of parent values at which a reading is checked, for each other trace."""
 
 
 def traced_law(node: Node, examples: Sequence[Mapping[str, Any]]) -> Law:
@@ -113,27 +110,28 @@ class _Reading:
         Raises:
             Untraceable: If a call at other values contradicts it.
         """
-        random = np.random.default_rng(0)
         before = self.outcome(self.values)
-        reached = self.sources(self.ids.reshape(-1))
+        reached = _bits(self.sets, self.ids.reshape(-1), 0, self.count)
         for other in others:
-            for _ in range(_CHECKS):
-                moved = {parameter: random.random(tuple(value.shape)) < 0.5 for parameter, value in self.values.items()}
-                mixed = {
-                    parameter: torch.where(torch.as_tensor(moved[parameter]), other[parameter], value)
-                    for parameter, value in self.values.items()
-                }
+            for moved in _mixtures(self.count):
                 try:
-                    after = self.outcome(mixed)
+                    after = self.outcome(self._mixed(other, moved))
                 except Exception:  # the function may refuse a mixture of two traces
                     continue
-                touched = np.zeros(self.ids.numel(), dtype=bool)
-                for parameter, which in moved.items():
-                    touched |= (reached[parameter] & which).reshape(len(touched), -1).any(1)
+                touched = (reached & moved).any(1)
                 same = torch.isclose(before, after, rtol=1e-4, atol=1e-5, equal_nan=True).reshape(-1).numpy()
                 if not (same | touched).all():
                     raise Untraceable("a call at other values contradicts what its operations say")
         return self
+
+    def _mixed(self, other: Mapping[str, Any], moved: np.ndarray) -> dict[str, Tensor]:
+        """Returns the parents' values with those of another trace in the place of some elements."""
+        mixed = {}
+        for parameter, value in self.values.items():
+            start = self.starts[parameter]
+            which = torch.from_numpy(moved[start : start + value.numel()]).reshape(value.shape)
+            mixed[parameter] = torch.where(which, other[parameter], value)
+        return mixed
 
 
 class _Tensor(_Reading):
@@ -230,6 +228,14 @@ class _Distribution(_Reading):
         number = np.arange(total)
         same = number[:, None] // size == number // size
         return np.eye(total, dtype=bool), same & (number < number[:, None]), ids.reshape(-1)
+
+
+def _mixtures(count: int) -> Iterator[np.ndarray]:
+    """Yields sets of elements; of any two elements some set holds the first alone."""
+    numbers = np.arange(count)
+    for digit in range(max(1, (count - 1).bit_length())):
+        yield (numbers >> digit) % 2 == 0
+        yield (numbers >> digit) % 2 == 1
 
 
 def _peeled(distribution: Distribution) -> Distribution:

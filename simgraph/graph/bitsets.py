@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-__all__ = ["Groups", "Words", "pack", "unpack"]
+__all__ = ["Groups", "Parts", "Words", "pack", "unpack"]
 
 Words = np.ndarray
 """Array of uint64; its last axis holds the words of one set."""
@@ -18,14 +18,54 @@ _WORD = 64
 
 def pack(sets: np.ndarray) -> Words:
     """Packs boolean sets (..., tokens) into words (..., words)."""
-    padding = -sets.shape[-1] % _WORD
-    padded = np.pad(sets, [(0, 0)] * (sets.ndim - 1) + [(0, padding)])
-    return np.packbits(padded, axis=-1, bitorder="little").view("<u8")
+    words = -(-sets.shape[-1] // _WORD)
+    packed = np.zeros((*sets.shape[:-1], words * (_WORD // 8)), dtype=np.uint8)
+    packed[..., : -(-sets.shape[-1] // 8)] = np.packbits(sets, axis=-1, bitorder="little")
+    return packed.view("<u8")
 
 
 def unpack(words: Words, tokens: int) -> np.ndarray:
     """Unpacks words (..., words) into boolean sets (..., tokens)."""
     return np.unpackbits(words.view(np.uint8), axis=-1, count=tokens, bitorder="little").view(bool)
+
+
+class Parts:
+    """Consecutive parts of a list, each reduced by an operation that may take an entry twice (union, minimum).
+
+    ``ufunc.reduceat`` does the same several times slower: it works entry by entry, this by windows of doubling width,
+    of which two cover each short part.
+
+    Args:
+        starts: Where each part begins; no part is empty.
+        total: Length of the list.
+    """
+
+    _LONG = 64
+
+    def __init__(self, starts: np.ndarray, total: int) -> None:
+        ends = np.append(starts[1:], total)
+        length = ends - starts
+        level = np.frexp(length)[1] - 1  # the widest window that fits into a part is 2 ** level
+        short = length < self._LONG
+        self._windows = []
+        for each in range(int(level[short].max(initial=-1)) + 1):
+            parts = np.flatnonzero(short & (level == each))
+            self._windows.append((parts, starts[parts], ends[parts] - (1 << each)))
+        self._long = [(part, int(starts[part]), int(ends[part])) for part in np.flatnonzero(~short).tolist()]
+        self._count = len(starts)
+
+    def reduce(self, operation: np.ufunc, values: np.ndarray) -> np.ndarray:
+        """Reduces values (batch, total, ...) to (batch, parts, ...)."""
+        result = np.empty((len(values), self._count, *values.shape[2:]), dtype=values.dtype)
+        for part, first, last in self._long:
+            operation.reduce(values[:, first:last], axis=1, out=result[:, part])
+        for level, (parts, first, last) in enumerate(self._windows):
+            if level:
+                width = 1 << (level - 1)
+                values = operation(values[:, :-width], values[:, width:])
+            if len(parts):
+                result[:, parts] = operation(values.take(first, 1), values.take(last, 1))
+        return result
 
 
 class Groups:
@@ -37,15 +77,14 @@ class Groups:
 
     def __init__(self, labels: np.ndarray) -> None:
         batch, count = labels.shape
-        self._keys = (labels + count * np.arange(batch)[:, None]).ravel()
-        self._order = np.argsort(self._keys, kind="stable")
-        ordered = self._keys[self._order]
-        self._starts = np.flatnonzero(np.diff(ordered, prepend=-1))
-        self._number = np.empty(batch * count, dtype=np.int64)
-        self._number[ordered[self._starts]] = np.arange(len(self._starts))
+        keys = (labels + count * np.arange(batch)[:, None]).ravel()
+        self._order = np.argsort(keys, kind="stable")
+        new = np.diff(keys[self._order], prepend=-1) != 0
+        self._parts = Parts(np.flatnonzero(new), len(keys))
+        self._group = np.empty(len(keys), dtype=np.int64)
+        self._group[self._order] = np.cumsum(new) - 1
 
     def union(self, words: Words) -> Words:
         """Returns, for each set of (batch, count, words), the union of all sets of its group."""
-        flat = words.reshape(-1, words.shape[-1])
-        united = np.bitwise_or.reduceat(flat[self._order], self._starts, axis=0)
-        return np.asarray(united[self._number[self._keys]].reshape(words.shape))
+        ordered = words.reshape(-1, words.shape[-1]).take(self._order, 0)
+        return self._parts.reduce(np.bitwise_or, ordered[None])[0].take(self._group, 0).reshape(words.shape)

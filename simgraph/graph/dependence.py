@@ -32,7 +32,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from simgraph.graph.bitsets import Groups, Words, pack
+from simgraph.graph.bitsets import Groups, Parts, Words, pack
 
 __all__ = ["Dependence", "Families", "Incidence"]
 
@@ -70,9 +70,9 @@ class Incidence:
 
     Attributes:
         tokens: Tokens of all families, family by family.
-        token_starts: Where each family begins in ``tokens``.
+        by_family: The parts of ``tokens``.
         families: Families of all tokens, token by token.
-        family_starts: Where each token begins in ``families``.
+        by_token: The parts of ``families``.
         home: The family that each token is a member of, (tokens,).
         alone: Each token as a set of its own, (tokens, words).
         whole: Tokens of each family, (families, words).
@@ -82,9 +82,9 @@ class Incidence:
     def __init__(self, members: np.ndarray, parents: np.ndarray) -> None:
         whole = members | parents
         family, self.tokens = np.nonzero(whole)
-        self.token_starts = np.flatnonzero(np.diff(family, prepend=-1))
+        self.by_family = Parts(np.flatnonzero(np.diff(family, prepend=-1)), len(family))
         token, self.families = np.nonzero(whole.T)
-        self.family_starts = np.flatnonzero(np.diff(token, prepend=-1))
+        self.by_token = Parts(np.flatnonzero(np.diff(token, prepend=-1)), len(token))
         self.home = members.argmax(0)
         self.alone = pack(np.eye(members.shape[1], dtype=bool))
         self.whole = pack(whole)
@@ -123,19 +123,17 @@ class Dependence:
         within = np.where(self._needed[..., None], of.whole & here[:, None], 0)
         # Cliques: families glued by absent tokens.
         self._cliques = None if present.all() else Groups(self._labels(~present))
-        joined = np.bitwise_or.reduceat(self._glue(within)[:, of.families], of.family_starts, axis=1)
-        self.neighbours = np.where(present[..., None], joined & ~of.alone, 0)
+        self.neighbours = np.where(present[..., None], self._joined(within) & ~of.alone, 0)
         # Components: families glued by tokens that are not observed; one without a latent has no score.
         labels = self._labels(~observed)
         known = Groups(labels).union(within)
         scored = self._needed & (known & pack(latent)[:, None]).any(-1)
-        self.component = np.where(latent, labels[:, of.home], -1)
-        self.depends = np.where(latent[..., None], known[:, of.home], 0)
-        borders = scored[:, of.families]
-        common = np.where(borders[..., None], known[:, of.families], ~np.uint64(0))
-        common = np.bitwise_and.reduceat(common, of.family_starts, axis=1)
-        bordering = observed & np.logical_or.reduceat(borders, of.family_starts, axis=1)
-        self.allowed = np.where(bordering[..., None], common, 0)
+        self.component = np.where(latent, labels.take(of.home, 1), -1)
+        self.depends = np.where(latent[..., None], known.take(of.home, 1), 0)
+        borders = scored.take(of.families, 1)
+        common = np.where(scored[..., None], known, ~np.uint64(0)).take(of.families, 1)
+        bordering = observed & of.by_token.reduce(np.logical_or, borders)
+        self.allowed = np.where(bordering[..., None], of.by_token.reduce(np.bitwise_and, common), 0)
 
     def spread(self, news: Words) -> Words:
         """Passes sets on by one hop: each latent token unites its own set with those of its latent neighbours.
@@ -143,27 +141,26 @@ class Dependence:
         Args:
             news: Sets (batch, tokens, words).
         """
-        of = self._of
-        told = np.where(self._latent[..., None], news, 0)
-        by_family = np.bitwise_or.reduceat(told[:, of.tokens], of.token_starts, axis=1)
-        by_family = np.where(self._needed[..., None], by_family, 0)
-        heard = np.bitwise_or.reduceat(self._glue(by_family)[:, of.families], of.family_starts, axis=1)
-        return np.where(self._latent[..., None], heard | news, news)
+        told = np.where(self._latent[..., None], news, 0).take(self._of.tokens, 1)
+        by_family = np.where(self._needed[..., None], self._of.by_family.reduce(np.bitwise_or, told), 0)
+        return np.where(self._latent[..., None], self._joined(by_family) | news, news)
 
-    def _glue(self, words: Words) -> Words:
-        """Hands each family the union over its clique, (batch, families, words)."""
-        return words if self._cliques is None else self._cliques.union(words)
+    def _joined(self, by_family: Words) -> Words:
+        """Unites, for each token, the sets of all families that share a clique with it: (batch, tokens, words)."""
+        if self._cliques is not None:
+            by_family = self._cliques.union(by_family)
+        return self._of.by_token.reduce(np.bitwise_or, by_family.take(self._of.families, 1))
 
     def _labels(self, joining: np.ndarray) -> np.ndarray:
         """Labels families (batch, families) so that needed ones which share joining tokens (batch, tokens),
         directly or through others, have the same label: the smallest of their numbers.
         """
         of, count = self._of, self._needed.shape[1]
-        label = np.broadcast_to(np.arange(count), self._needed.shape)
+        label = np.broadcast_to(np.arange(count, dtype=np.int32), self._needed.shape)
         while True:
-            offered = np.where(self._needed, label, count)[:, of.families]
-            at_token = np.where(joining, np.minimum.reduceat(offered, of.family_starts, axis=1), count)
-            smallest = np.minimum.reduceat(at_token[:, of.tokens], of.token_starts, axis=1)
+            offered = np.where(self._needed, label, count).take(of.families, 1)
+            at_token = np.where(joining, of.by_token.reduce(np.minimum, offered), count)
+            smallest = of.by_family.reduce(np.minimum, at_token.take(of.tokens, 1))
             smallest = np.where(self._needed, np.minimum(smallest, label), label)
             # A label is the number of a family of the same kind, whose own label may be smaller still.
             smallest = np.take_along_axis(smallest, smallest, 1)

@@ -80,7 +80,7 @@ def test_compiling_is_deterministic():
 
 def test_explain_names_every_variable_and_support():
     text = compile(mixed()).explain()
-    for word in ("weights", "simplex", "{0..2}", "(0, inf)", "(1, 2)", "energy[1]", "assumed: ", "traced", "latent"):
+    for word in ("weights", "simplex", "{0..2}", "(0, inf)", "(1, 2)", "energy[1]", "independent", "traced", "latent"):
         assert word in text
 
 

@@ -199,8 +199,11 @@ def test_pairs_of_points_are_joint_inside_and_independent_outside():
     # The chain rule takes each pair apart: its first coordinate knows nothing of the second scale.
     assert families.members.shape == (5 + 8, 5 + 8)
     mask = compiled.edge_mask(given=["x"], of=["theta"])
-    theta, x = compiled.layout.slots("theta"), compiled.layout.slots("x")
-    assert mask[theta].all()
+    theta, x = slice(0, 4), compiled.layout.slots("x")
+    assert mask[theta][:, theta].all()
+    assert mask[theta][:, x].all()
+    # Nothing uses the fifth parameter.
+    assert mask[4].nonzero().flatten().tolist() == [4]
     # A pair reads its partner and the parameters, and no other pair.
     expected = torch.block_diag(*[torch.ones(2, 2)] * 4).bool()
     assert torch.equal(mask[x, x], expected)
