@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from random import Random
 from typing import Any
 
@@ -179,12 +179,8 @@ def assert_order_invariant(graph: Graph, states: Callable[[Compiled], Tensor], d
         states: Makes the condition states (tokens,) of a compiled graph, from its names.
         depth: Number of attention layers.
     """
-    masks = []
-    for nodes in (list(graph.values()), list(graph.values())[::-1]):
-        compiled = compile(Graph(*nodes))
-        order = torch.tensor(compiled.layout.canonical)
-        masks.append(compiled.rule.edge_mask(states(compiled)[None], depth)[0][order][:, order])
-    assert torch.equal(*masks), "the order of declaration changes the mask"
+    both = [compile(Graph(*nodes)) for nodes in (list(graph.values()), list(graph.values())[::-1])]
+    _assert_same(both, states, depth)
 
 
 def check_mask(graph: Graph | Compiled, *, num_queries: int = 30, depth: int = DEFAULT_DEPTH, seed: int = 0) -> None:
@@ -212,6 +208,9 @@ def check_mask(graph: Graph | Compiled, *, num_queries: int = 30, depth: int = D
         >>> check_mask(Graph(theta, x))
     """
     compiled = graph if isinstance(graph, Compiled) else compile(graph)
+    both = [compiled]
+    if compiled.graph is not None:
+        both.append(compile(Graph(*list(compiled.graph.values())[::-1])))
     random = Random(seed)
     label = compiled.layout.label
     for _ in range(num_queries):
@@ -226,10 +225,18 @@ def check_mask(graph: Graph | Compiled, *, num_queries: int = 30, depth: int = D
         try:
             assert_sound(question, mask, depth, label)
             assert_tight(question, mask, label)
-            if compiled.graph is not None:
-                assert_order_invariant(compiled.graph, lambda other: _states(other, choice), depth)  # noqa: B023
+            _assert_same(both, partial(_states, choice=choice), depth)
         except AssertionError as error:
             raise AssertionError(f"{error}\n  {query}") from None
+
+
+def _assert_same(both: list[Compiled], states: Callable[[Compiled], Tensor], depth: int) -> None:
+    """Asserts that compiled graphs have the same mask by name."""
+    masks = []
+    for compiled in both:
+        order = torch.tensor(compiled.layout.canonical)
+        masks.append(compiled.rule.edge_mask(states(compiled)[None], depth)[0][order][:, order])
+    assert all(torch.equal(mask, masks[0]) for mask in masks), "the order of declaration changes the mask"
 
 
 def _named_states(compiled: Compiled, random: Random) -> dict[Any, int]:
@@ -304,6 +311,7 @@ def graphs(draw: st.DrawFn, most: int = 5) -> Graph:
     """
     random = Random(draw(st.integers(0, 2**32 - 1)))
     repeats = plate("repeat", random.randint(2, 3))
+    weight = lambda: random.choice([-1, 1]) * random.uniform(0.5, 1.5)  # noqa: E731
     found: list[Node] = []
     for number in range(random.randint(2, most)):
         inside, size = random.random() < 0.4, random.choice([1, 2, 3])
@@ -313,18 +321,18 @@ def graphs(draw: st.DrawFn, most: int = 5) -> Graph:
                 name=f"z{number}",
                 parents={f"p{place}": parent for place, parent in enumerate(parents)},
                 plates=repeats if inside else (),
-            )(_gaussian(len(parents), size))
+            )(_gaussian([weight() for _ in parents], size))
         )
     return Graph(*random.sample(found, len(found)))
 
 
-def _gaussian(parents: int, size: int) -> Callable[..., Normal]:
-    """Returns a function of so many parents: elements meet their own where the sizes agree, else the sum."""
+def _gaussian(weights: list[float], size: int) -> Callable[..., Normal]:
+    """Returns a linear function: elements of a parent meet their own where the sizes agree, else their sum does."""
 
     def gaussian(**values: Tensor) -> Normal:
         total = torch.zeros(size)
-        for value in values.values():
-            total = total + (value if value.shape == (size,) else value.sum())
+        for weight, value in zip(weights, values.values(), strict=True):
+            total = total + weight * (value if value.shape == (size,) else value.sum().expand(size))
         return Normal(total, 1.0)
 
-    return gaussian if parents else lambda: gaussian()
+    return gaussian if weights else lambda: gaussian()

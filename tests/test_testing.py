@@ -40,10 +40,14 @@ def question(*states):
     return Question(CHAIN.families, torch.tensor(states))
 
 
-@settings(max_examples=25)
-@given(graphs())
-def test_random_programs_have_right_masks(graph):
-    check_mask(graph, num_queries=4)
+@pytest.mark.parametrize("examples", [10, pytest.param(100, marks=pytest.mark.slow)])
+def test_random_programs_have_right_masks(examples):
+    @settings(max_examples=examples)
+    @given(graphs())
+    def holds(graph):
+        check_mask(graph, num_queries=4)
+
+    holds()
 
 
 @given(questions(of=CHAIN))

@@ -117,7 +117,7 @@ def _declared(node: Node, event: tuple[int, ...], law: Law, shapes: Mapping[str,
     members = law.members.reshape(count, size)
     family = members.argmax(0)
     links = {p: link.incidence(event, shapes[p]).reshape(size, -1) for p, link in node.depends.items()}
-    of_family = {parameter: members @ rows for parameter, rows in links.items()}
+    of_family = {parameter: _composed(members, rows) for parameter, rows in links.items()}
     if node.within is None and all((of_family[p][family] == rows).all() for p, rows in links.items()):
         return _with_links(node, law, of_family, shapes)
 
@@ -125,7 +125,7 @@ def _declared(node: Node, event: tuple[int, ...], law: Law, shapes: Mapping[str,
     if node.within is None:
         # An element that shares its noise with earlier ones tells of what reaches them, too.
         within = law.own.reshape(count, size)[family] | ((family[:, None] == family) & before)
-        links = {parameter: rows | (within @ rows) for parameter, rows in links.items()}
+        links = {parameter: rows | _composed(within, rows) for parameter, rows in links.items()}
     else:
         within = node.within.incidence(event, event).reshape(size, size) & ~np.eye(size, dtype=bool)
         if (within & ~before).any():
@@ -141,6 +141,11 @@ def _declared(node: Node, event: tuple[int, ...], law: Law, shapes: Mapping[str,
         notes=law.notes,
     )
     return _with_links(node, single, links, shapes)
+
+
+def _composed(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Composes two boolean relations; NumPy multiplies floats a hundred times as fast as booleans."""
+    return np.asarray(first.astype(np.float32) @ second.astype(np.float32) > 0)
 
 
 def _with_links(node: Node, law: Law, links: Mapping[str, np.ndarray], shapes: Mapping[str, tuple[int, ...]]) -> Law:

@@ -189,7 +189,7 @@ class _Distribution(_Reading):
         members = np.repeat(np.eye(slices, dtype=bool), size, axis=1)
         flat = self.ids.reshape(-1)
         used = _bits(self.sets, flat, self.count, slices * size)
-        groups = _meeting(used @ members.T)
+        groups = _meeting(used.astype(np.float32) @ members.T.astype(np.float32) > 0)
         sources = self.sources(flat)
         chain = self._chain() if len(groups) == slices else None
         shape = self.batch + self.event

@@ -57,8 +57,8 @@ class Parts:
     def reduce(self, operation: np.ufunc, values: np.ndarray) -> np.ndarray:
         """Reduces values (batch, total, ...) to (batch, parts, ...)."""
         result = np.empty((len(values), self._count, *values.shape[2:]), dtype=values.dtype)
-        for part, first, last in self._long:
-            operation.reduce(values[:, first:last], axis=1, out=result[:, part])
+        for part, begin, end in self._long:
+            operation.reduce(values[:, begin:end], axis=1, out=result[:, part])
         for level, (parts, first, last) in enumerate(self._windows):
             if level:
                 width = 1 << (level - 1)

@@ -233,3 +233,17 @@ def test_explain_tells_where_links_come_from():
     assert ("x", "theta", "1", "of", "3") in rows
     assert any(line.split()[:2] == ["y", "x"] and line.rstrip().endswith("declared") for line in text.splitlines())
     assert any(line.split()[:3] == ["z", "y", "all"] and BLACK_BOX in line for line in text.splitlines())
+
+
+def test_a_chain_of_4096_tokens_compiles_and_its_mask_is_sparse():
+    size = 4096
+
+    @node(shape=size, depends={"x": sg.lagged(1)})
+    def x(rng):
+        return np.cumsum(rng.normal(size=size))
+
+    graph = Graph(x)
+    compiled = compile(graph, graph.simulate(2, seed=0, progress=False))
+    mask = compiled.edge_mask()
+    assert int(mask.sum()) < 5 * size
+    assert int(mask.sum()) < 0.5 * size * np.log2(size)
