@@ -165,7 +165,7 @@ def published(entry: Entry, compiled: Compiled) -> tuple[Tensor, Tensor]:
 def states_of(entry: Entry, compiled: Compiled, random: Random | None, posterior: bool = False) -> Tensor:
     """Returns the condition states of a question: random ones, the posterior or the joint."""
     layout = compiled.layout
-    leaves = ~compiled.families.parents.any(0)
+    leaves = ~compiled.drawn_from.any(0)[layout.variables]
     states = torch.where(leaves & posterior, OBSERVED, LATENT)
     if random is not None:
         states = torch.tensor(random.choices([LATENT, OBSERVED, ABSENT], [5, 3, 2], k=len(layout)))

@@ -105,6 +105,17 @@ class Compiled:
         """The tokens in order, each a pair (name, index of its element)."""
         return list(self.layout.tokens)
 
+    @property
+    def drawn_from(self) -> Tensor:
+        """Which variable is drawn from which other one: boolean (variables, variables), in the order of the names."""
+        names = self.layout.names
+        found = torch.zeros(len(names), len(names), dtype=torch.bool)
+        for child, name in enumerate(names):
+            mine = self.families.members[:, self.layout.slots(name)].any(1)
+            above = self.families.parents[mine].any(0)
+            found[child] = torch.stack([above[self.layout.slots(parent)].any() for parent in names])
+        return found & ~torch.eye(len(names), dtype=torch.bool)
+
     def fit(self, traces: Traces) -> Compiled:
         """Returns the compiled graph with its tokenizers fitted to traces."""
         fitted = {

@@ -57,6 +57,7 @@ class Layout:
         coordinates: Long tensor (plates, tokens): element number in each plate, -1 outside of it.
         widths: Long tensor (identifiers,): number of features.
         classes: Long tensor (identifiers,): number of categories, 0 for continuous tokens.
+        variables: Long tensor (tokens,): number of each token's variable.
     """
 
     def __init__(self, tokenizers: Mapping[str, Tokenizer], plates: Mapping[str, Sequence[str]]) -> None:
@@ -66,6 +67,7 @@ class Layout:
         self.tokens: list[tuple[str, tuple[int, ...]]] = []
         self._slices: dict[str, slice] = {}
         ids: list[int] = []
+        variables: list[int] = []
         coordinates: list[list[int]] = []
         widths: list[int] = []
         classes: list[int] = []
@@ -78,8 +80,10 @@ class Layout:
                     ids.append(first + number)
                     coordinates.append([place.get(plate, -1) for plate in self.plate_names])
             self._slices[name] = slice(begin, len(self.tokens))
+            variables += [len(self._slices) - 1] * (len(self.tokens) - begin)
             widths += [tokenizer.width] * tokenizer.num_tokens
             classes += [tokenizer.classes] * tokenizer.num_tokens
+        self.variables = torch.tensor(variables, dtype=torch.long)
         self.ids = torch.tensor(ids, dtype=torch.long)
         self.coordinates = torch.tensor(coordinates, dtype=torch.long).reshape(len(ids), -1).T
         self.widths = torch.tensor(widths, dtype=torch.long)

@@ -155,7 +155,7 @@ def _budget(compiled: Compiled, budget: int) -> Iterator[Finding]:
 def _depth(compiled: Compiled, depth: int) -> Iterator[Finding]:
     """Finds out whether the joint, or all but the leaves given the leaves, needs shortcuts at this depth."""
     layout, rule = compiled.layout, compiled.rule
-    above = compiled.families.parents.any(0)
+    above = compiled.drawn_from.any(0)[layout.variables]
     questions = {
         "the joint": torch.full((len(layout),), LATENT),
         "the posterior given the leaves": torch.where(above, LATENT, OBSERVED),

@@ -37,21 +37,16 @@ class Conditions:
     """
 
     def __init__(self, compiled: Compiled, queries: Sequence[Tensor] = ()) -> None:
-        layout, families = compiled.layout, compiled.families
-        self.tokens = len(layout)
+        families, drawn_from = compiled.families, compiled.drawn_from
+        self.tokens = len(compiled.layout)
         self.queries = torch.stack(list(queries)) if queries else None
-        numbers = torch.zeros(self.tokens, dtype=torch.long)
-        for number, name in enumerate(layout.names):
-            numbers[layout.slots(name)] = number
-        self.variable = numbers
-        has_parents = families.members[families.parents.any(1)].any(0)
-        has_children = families.parents.any(0)
-        # A variable is a root or a leaf as a whole.
-        self.roots = ~self._whole(has_parents)
-        self.leaves = ~self._whole(has_children)
-        self.parents = torch.stack(
-            [families.parents[families.members[:, layout.slots(name)].any(1)].any(0) for name in layout.names]
-        )
+        self.variable = compiled.layout.variables
+        # A variable is a root or a leaf as a whole; what its own elements say of one another is no matter.
+        self.roots = ~drawn_from.any(1)[self.variable]
+        self.leaves = ~drawn_from.any(0)[self.variable]
+        mine = (self.variable == torch.arange(len(drawn_from))[:, None]).float()
+        drawn = mine @ families.members.T.float() @ families.parents.float() > 0
+        self.parents = drawn & ~mine.bool()
 
     def draw(self, count: int, generator: torch.Generator) -> Tensor:
         """Draws condition states.
@@ -138,12 +133,6 @@ class Conditions:
         rows = (states != LATENT).all(1).nonzero().flatten()
         states[rows, torch.randint(self.tokens, (len(rows),), generator=generator)] = LATENT
         return states
-
-    def _whole(self, tokens: Tensor) -> Tensor:
-        count = len(torch.unique(self.variable))
-        hit = torch.zeros(count, dtype=torch.bool)
-        hit[self.variable[tokens]] = True
-        return hit[self.variable]
 
 
 class Pool:

@@ -3,7 +3,7 @@
 import pytest
 import torch
 from samples import mixed, pair, plated
-from torch.distributions import Normal
+from torch.distributions import MultivariateNormal, Normal
 
 from simgraph import Graph, compile, node
 from simgraph.compile.masks import ABSENT, LATENT, OBSERVED
@@ -137,7 +137,7 @@ def test_a_pool_is_renewed_and_keeps_within_its_memory():
 
 
 def test_a_trace_that_lacks_a_variable_sits_out_the_questions_that_use_it():
-    from torch.distributions import Normal
+    from torch.distributions import MultivariateNormal, Normal
 
     from simgraph import Graph, node
 
@@ -156,3 +156,20 @@ def test_a_trace_that_lacks_a_variable_sits_out_the_questions_that_use_it():
     assert fitted.tolist() == [[ABSENT] * 3, [LATENT, ABSENT, ABSENT], [ABSENT] * 3]
     partly = torch.tensor([True, True, False])
     assert conditions.fitting(states, partly.expand(3, -1))[0].tolist() == [LATENT, OBSERVED, ABSENT]
+
+
+def test_a_variable_whose_elements_follow_one_another_is_a_leaf_all_the_same():
+    @node
+    def theta():
+        return Normal(torch.zeros(2), 1.0)
+
+    @node
+    def x(theta):
+        return MultivariateNormal(theta, torch.diag(theta.exp()))
+
+    compiled = compile(Graph(theta, x))
+    assert compiled.families.parents[:, compiled.layout.slots("x")].any()
+    conditions = Conditions(compiled)
+    assert conditions.roots.tolist() == [True, True, False, False]
+    assert conditions.leaves.tolist() == [False, False, True, True]
+    assert conditions.parents.tolist() == [[False] * 4, [True, True, False, False]]
