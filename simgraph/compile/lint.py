@@ -16,7 +16,8 @@ from simgraph.graph import Graph
 from simgraph.graph.bitsets import unpack
 from simgraph.graph.dependence import Dependence
 from simgraph.traces import Traces
-from simgraph.traces.evaluate import Inputs, evaluate
+from simgraph.traces.batch import Inputs
+from simgraph.traces.evaluate import evaluate
 
 if TYPE_CHECKING:
     from simgraph.compile.compiled import Compiled

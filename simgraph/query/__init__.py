@@ -1,7 +1,8 @@
 """Answers: a trained model, questions put to it by name, and their samples."""
 
 from simgraph.query.evidence import Missing, missing
-from simgraph.query.model import Model, Query, fit, load
+from simgraph.query.model import Model, fit, load
+from simgraph.query.query import Query
 from simgraph.query.samples import Samples
 from simgraph.query.solvers import Heun, Multistep, Sampler
 

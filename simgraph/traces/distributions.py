@@ -8,7 +8,6 @@ function trace by trace is checked, not assumed: at a few traces, by the log den
 
 from __future__ import annotations
 
-import copy
 import itertools
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -20,11 +19,11 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.distributions import Distribution, Uniform, constraints
-from torch.distributions.transforms import Transform, _InverseTransform
 
 from simgraph.dsl import Node, Plate
 from simgraph.errors import NodeReturnError
 from simgraph.traces.blocks import isolated
+from simgraph.traces.rebuild import Build, take_apart
 
 __all__ = [
     "Mapped",
@@ -92,7 +91,7 @@ class Mapped:
     """
 
     tensors: list[Tensor]
-    build: _Build
+    build: Build
     plate_shape: tuple[int, ...]
 
     def distribution(self, rows: int, chosen: Tensor | None = None) -> Distribution:
@@ -117,12 +116,12 @@ def mapped(node: Node, values: Mapping[str, Any], axes: Mapping[str, Sequence[Pl
         Exception: Whatever the function raises under ``torch.vmap``; callers then fall back to the loop.
     """
     parameters = tuple(values)
-    build: list[_Build] = []
+    build: list[Build] = []
 
     def leaves(*arguments: Tensor) -> tuple[Tensor, ...]:
         distribution = call(node, dict(zip(parameters, arguments[1:], strict=True)))
         found: list[Tensor] = []
-        build[:] = [_take_apart(distribution, found, ndim=len(distribution.batch_shape))]
+        build[:] = [take_apart(distribution, found, ndim=len(distribution.batch_shape))]
         return tuple(found)
 
     lead = (rows, *node.plate_shape)
@@ -290,61 +289,6 @@ def at_element(value: Any, axes: Sequence[Plate], plates: Sequence[Plate], eleme
         return value
     at = dict(zip((plate.name for plate in plates), element, strict=True))
     return value[tuple(at.get(axis.name, slice(None)) for axis in axes)]
-
-
-_Build = Callable[[Sequence[Tensor], torch.Size], Any]
-
-
-def _take_apart(value: Any, leaves: list[Tensor], ndim: int) -> _Build:
-    """Collects the tensors inside a distribution, and returns how to build it from batched ones.
-
-    Args:
-        value: A tensor, a distribution, a transform, a sequence of them, or anything else (kept).
-        leaves: Receives the tensors.
-        ndim: Number of axes that a tensor would have if it were not broadcast.
-    """
-    if isinstance(value, Tensor):
-        number, shape = len(leaves), value.shape
-        leaves.append(value)
-        missing = (1,) * max(ndim - len(shape), 0)
-        return lambda new, lead: new[number].reshape(lead + missing + shape)
-    if isinstance(value, (list, tuple)) and type(value) in (list, tuple):
-        items, kind = [_take_apart(item, leaves, ndim) for item in value], type(value)
-        return lambda new, lead: kind(item(new, lead) for item in items)
-    if not isinstance(value, (Distribution, Transform)):
-        return lambda new, lead: value
-
-    # Transforms inside a distribution act on its full shape, parameters on batch shape + their own event.
-    distribution = value if isinstance(value, Distribution) else None
-    fields: dict[str, _Build] = {}
-    for name, field in vars(value).items():
-        if isinstance(field, torch.Size) or name == "_cached_x_y":
-            continue
-        if name == "_inv" and not isinstance(value, _InverseTransform):
-            fields[name] = lambda new, lead: None  # only remembered, and it points back here
-            continue
-        depth = ndim
-        if distribution is not None:
-            depth = len(distribution.batch_shape)
-            if isinstance(field, Tensor):
-                constraint = distribution.arg_constraints.get(name.removeprefix("_unbroadcasted_"))
-                depth += 0 if constraint is None else constraint.event_dim
-            else:
-                depth += len(distribution.event_shape)
-        fields[name] = _take_apart(field, leaves, depth)
-    shell = copy.copy(value)
-    shell.__dict__ = {name: field for name, field in vars(value).items() if name not in fields}
-    batch = () if distribution is None else tuple(distribution.batch_shape)
-
-    def build(new: Sequence[Tensor], lead: torch.Size) -> Any:
-        built = copy.copy(shell)
-        built.__dict__ = dict(shell.__dict__)
-        built.__dict__.update({name: field(new, lead) for name, field in fields.items()})
-        if distribution is not None:
-            built._batch_shape = torch.Size(lead + batch)  # type: ignore[union-attr]
-        return built
-
-    return build
 
 
 def _described(value: Any) -> str:

@@ -17,7 +17,8 @@ from tqdm.auto import tqdm
 from simgraph.dsl import Plate
 from simgraph.errors import DeclarationError, SamplingBiasWarning, SimulationError
 from simgraph.graph import Graph
-from simgraph.traces.evaluate import Batch, Inputs, draws_in_blocks, evaluate
+from simgraph.traces.batch import Batch, Inputs
+from simgraph.traces.evaluate import draws_in_blocks, evaluate
 from simgraph.traces.seeds import BLOCK, check_seed
 from simgraph.traces.store import Column, Traces
 

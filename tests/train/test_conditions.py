@@ -137,7 +137,7 @@ def test_a_pool_is_renewed_and_keeps_within_its_memory():
 
 
 def test_a_trace_that_lacks_a_variable_sits_out_the_questions_that_use_it():
-    from torch.distributions import MultivariateNormal, Normal
+    from torch.distributions import Normal
 
     from simgraph import Graph, node
 

@@ -1,0 +1,96 @@
+"""What a node is evaluated on, what it produced, and how values pass between the two."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch.distributions import Distribution
+
+from simgraph.dsl import Node, Plate
+from simgraph.errors import NodeReturnError
+from simgraph.traces.seeds import BLOCK, numpy_stream, torch_stream
+
+__all__ = ["Batch", "Inputs", "as_array", "as_input", "provided", "whole_blocks"]
+
+
+@dataclass
+class Inputs:
+    """What a node is evaluated on.
+
+    Attributes:
+        values: Parent values by parameter, of shape (rows, *sizes of the parent's plates, *event_shape);
+            arrays of objects for opaque parents.
+        axes: The parent's plates by parameter.
+        first: Number of the first trace.
+        rows: Number of traces.
+        usable: Boolean array (rows,): traces in which all parents are there.
+    """
+
+    values: dict[str, np.ndarray]
+    axes: dict[str, Sequence[Plate]]
+    first: int
+    rows: int
+    usable: np.ndarray
+
+
+@dataclass
+class Batch:
+    """What a node produced.
+
+    Attributes:
+        values: Array (rows, *plate sizes, *event_shape); rows of failed traces hold arbitrary values.
+        failures: The reason by row, for traces that failed in this node.
+        errors: The exception by row, for those reasons that were exceptions.
+    """
+
+    values: np.ndarray
+    failures: dict[int, str] = field(default_factory=dict)
+    errors: dict[int, BaseException] = field(default_factory=dict)
+
+
+def whole_blocks(usable: np.ndarray) -> np.ndarray:
+    """Returns row numbers that fill whole blocks; unusable rows are replaced by their last usable one."""
+    last = np.maximum.accumulate(np.where(usable, np.arange(len(usable)), -1))
+    last = np.where(last < 0, np.argmax(usable), last)
+    return np.concatenate([last, np.full(-len(usable) % BLOCK, last[-1])])
+
+
+def as_array(value: Any, node: Node | None = None) -> np.ndarray:
+    """Returns a value as float64 or int64; draws of distributions keep their float type."""
+    if isinstance(value, torch.Tensor):
+        value = value.detach().cpu().numpy()
+    array = np.asarray(value)
+    if array.dtype.kind in "iub":
+        return array.astype(np.int64)
+    if array.dtype.kind == "f":
+        return array if node is None else array.astype(np.float64)
+    assert node is not None
+    kind = "a distribution" if isinstance(value, Distribution) else f"a {type(value).__name__}"
+    if value is None:
+        kind = "None (is a return statement missing?)"
+    advice = (
+        "A node with rng returns a value: draw it, or remove the parameter rng."
+        if isinstance(value, Distribution)
+        else "Return numbers of one fixed shape; for any other object use @deterministic without shape."
+    )
+    raise NodeReturnError(f"node {node.name!r} returned {kind}.\n  declared at {node.where}\n  {advice}")
+
+
+def as_input(value: Any, node: Node) -> Any:
+    """Returns what a simulator sees of a parent that owns values: its own copy, in float64 or int64."""
+    array = np.array(value, dtype=np.int64 if value.dtype.kind in "iub" else np.float64)
+    if node.backend == "torch":
+        return torch.from_numpy(array)
+    return array[()] if array.ndim == 0 else array
+
+
+def provided(node: Node, seed: int, *position: int) -> dict[str, Any]:
+    """Returns the random generator of a node at a position (trace and element, or block), if it asks for one."""
+    if not node.signature.takes_rng:
+        return {}
+    stream = torch_stream if node.backend == "torch" else numpy_stream
+    return {"rng": stream(seed, node.name, *position)}
