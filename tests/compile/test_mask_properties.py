@@ -659,7 +659,7 @@ OF_SHORTCUTS = [
     if name.split()[0] in {"6", "7", "8", "9", "11", "14", "15", "22", "23", "24", "25", "26"}
 ]
 ASKED = [(System(), name) for name in PROPERTIES] + [(TreeSystem(), name) for name in OF_SHORTCUTS]
-COUNTS = [25, pytest.param(300, marks=pytest.mark.slow)]
+COUNTS = [12, pytest.param(300, marks=pytest.mark.slow)]
 
 
 @pytest.mark.parametrize("examples", COUNTS)
