@@ -29,7 +29,7 @@ def test_programs_about_masks_run(capsys):
     assert len(blocks) == 3
     names = {"sg": sg, "node": node, "graph": graph, "my_graph": graph}
     for block in blocks:
-        exec(block, names)  # noqa: S102 - the project's own documentation
+        exec(block, names)
     printed = capsys.readouterr().out
     assert "traced" in printed
     assert "class x observed" in printed

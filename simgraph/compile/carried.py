@@ -1,7 +1,8 @@
 """How tensor operations are followed: on the values, and on the sets of input elements that they carry.
 
-Views of values are views of their sets, so that writing in place reaches all who look at the same memory. What an
-operation does to sets otherwise is said in :mod:`simgraph.compile.carried_rules`.
+Views of values are views of their sets, so that writing in place reaches all who look at the same memory; sets are
+laid out in memory as values are, so that this holds for strided views as well. What an operation does to sets
+otherwise is said in :mod:`simgraph.compile.carried_rules` and :mod:`simgraph.compile.carried_places`.
 """
 
 from __future__ import annotations
@@ -15,8 +16,9 @@ from torch.utils._mode_utils import no_dispatch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 
+from simgraph.compile.carried_places import deposited, places_of
 from simgraph.compile.carried_rules import arguments, multiplied, new_ids, sets_of
-from simgraph.compile.tracer import Sets, Traced, Untraceable, ids_of, values_of
+from simgraph.compile.tracer import Sets, Traced, Untraceable, fresh, ids_of, values_of
 
 __all__ = ["Tracing"]
 
@@ -28,8 +30,9 @@ _SHAPES = {
 
 
 _MIXING = {
-    "scatter_", "scatter_add_", "scatter_reduce_", "index_fill_", "index_add_", "index_copy_", "masked_scatter_",
-    "addmm_", "baddbmm_", "put_",
+    "scatter_", "scatter_add_", "scatter_reduce_", "index_fill_", "index_add_", "index_reduce_", "index_copy_",
+    "masked_scatter_", "addmm_", "baddbmm_", "addmv_", "addr_", "put_", "cumsum_", "cumprod_", "index_put_",
+    "_index_put_impl_",
 }  # fmt: skip
 """Operations in place after which any entry may depend on any entry of what went in."""
 
@@ -75,44 +78,54 @@ def _carried(sets: Sets, func: Any, args: Sequence[Any], kwargs: dict[str, Any])
     if torch.Tag.nondeterministic_seeded in func.tags:
         raise Untraceable("it draws random numbers")
     if name == "_local_scalar_dense":
-        return (
-            inputs[0].plain("it takes a value out of a tensor").item() if isinstance(inputs[0], Traced) else func(*args)
-        )
+        kept = inputs[0]
+        return kept.plain("it takes a value out of a tensor").item() if isinstance(kept, Traced) else func(*args)
     if func._schema.is_mutable:
         return _in_place(sets, func, name, args, kwargs, inputs, depends)
-    if name == "lift_fresh":  # what torch.tensor(...) made just now
-        return (
-            args[0] if isinstance(args[0], Traced) else Traced(args[0], torch.zeros(args[0].shape, dtype=torch.int64))
-        )
+    if name == "lift_fresh":  # what torch.tensor(...) made just now; torch.as_tensor(array) looks at the array's memory
+        ours = not isinstance(args[0], Traced) and args[0].untyped_storage().resizable()
+        return Traced(args[0], ids_of(args[0])) if ours else args[0]
     aliased = any(found.alias_info is not None for found in func._schema.returns)
     if aliased and not any(isinstance(leaf, Traced) for leaf in inputs):
         return func(*args, **kwargs)
     result = func(*values_of(args), **values_of(kwargs))
     if aliased:
-        return _wrapped(result, func(*sets_of(args), **sets_of(kwargs)))
+        return _wrapped(result, _seen(func, name, args, kwargs), Traced)
     if not depends or name in _SHAPES:
-        return tree_map(
-            lambda out: Traced(out, torch.zeros(out.shape, dtype=torch.int64)) if isinstance(out, Tensor) else out,
-            result,
-        )
+        return tree_map(lambda out: fresh(out, ids_of(out)) if isinstance(out, Tensor) else out, result)
     shapeless = {torch.Tag.dynamic_output_shape, torch.Tag.data_dependent_output} & set(func.tags)
     # A mask of booleans that depends on no input picks the same entries whatever the inputs are.
     picking = [leaf for leaf in inputs[1:] if leaf.dtype in (torch.bool, torch.uint8) and bool(ids_of(leaf).any())]
-    if shapeless and (name != "index" or picking):
+    if shapeless and (name not in ("index", "masked_select") or picking):
         raise Untraceable(f"the shape of a result depends on a value ({name})")
+    if any(not isinstance(leaf, Tensor) for leaf in tree_leaves(result) if leaf is not None):
+        raise Untraceable(f"it takes a value out of a tensor ({name})")
     ids = new_ids(sets, func, name, args, kwargs, inputs, result)
-    return _wrapped(result, ids)
+    return _wrapped(result, ids, fresh)
 
 
-def _wrapped(result: Any, ids: Any) -> Any:
+def _seen(func: Any, name: str, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
+    """Returns the view of sets that a view of values corresponds to."""
+    source, ids = args[0], ids_of(args[0])
+    if name in ("_conj", "_neg_view"):
+        return torch.ops.aten.alias(ids)
+    if name == "view_as_real":
+        return ids.unsqueeze(-1).expand(*ids.shape, 2)
+    laid_alike = source.stride() == ids.stride() and source.storage_offset() == ids.storage_offset()
+    if name == "view_as_complex" or str(func) == "aten.view.dtype" or (name == "as_strided" and not laid_alike):
+        raise Untraceable(f"it looks at the memory of a tensor in another way ({name})")
+    return func(*sets_of(args), **sets_of(kwargs))
+
+
+def _wrapped(result: Any, ids: Any, made: Callable[[Tensor, Tensor], Traced]) -> Any:
     """Puts values and sets together, in the structure of the result."""
     if isinstance(result, (list, tuple)):
-        return type(result)(_wrapped(out, own) for out, own in zip(result, ids, strict=True))
+        return type(result)(_wrapped(out, own, made) for out, own in zip(result, ids, strict=True))
     if not isinstance(result, Tensor):
         return result
     if result.shape != ids.shape:
         raise Untraceable("an operation moves numbers in a way that cannot be followed")
-    return Traced(result, ids)
+    return made(result, ids)
 
 
 def _in_place(
@@ -153,19 +166,15 @@ def _written(
     }
     if name in plain:
         return plain[name]()
+    placed = places_of(name.rstrip("_"), bound)
+    if placed is not None:
+        return deposited(sets, own, *placed)
     if name in ("index_put_", "_index_put_impl_"):
-        where = [index for index in bound["indices"] if index is not None]
-        values = ids_of(bound["values"])
-        if not any(bool(ids_of(index).any()) for index in where):
-            indices = [None if index is None else values_of(index) for index in bound["indices"]]
-            places = torch.arange(own.numel()).reshape(own.shape)
-            places = places[tuple(slice(None) if index is None else index for index in indices)]
-            # Of two writes to one place either may win, or both count.
-            if not bound.get("accumulate") and len(places.unique()) == places.numel():
-                return own.clone().index_put_(indices, values.expand(places.shape))
-        if len(where) == 1 and where[0].dtype == torch.bool and where[0].shape == own.shape and not values.dim():
-            return sets.union(own, ids_of(where[0]), values)
-        return sets.everything(own, values, *map(ids_of, where))
+        where = [ids_of(index) for index in bound["indices"] if index is not None]
+        if len(where) == 1 and where[0].shape == own.shape and not ids_of(bound["values"]).dim():
+            picks = next(index for index in bound["indices"] if index is not None)
+            if picks.dtype == torch.bool:
+                return sets.union(own, where[0], ids_of(bound["values"]))
     if name == "masked_fill_" and not ids_of(bound["mask"]).any():
         filling = ids_of(bound["value"]) if isinstance(bound["value"], Tensor) else torch.tensor(0)
         return torch.where(values_of(bound["mask"]), filling, own)

@@ -13,8 +13,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_map
+from torch.utils._pytree import tree_leaves, tree_map
 
+from simgraph.compile.carried_places import deposited, places_of
 from simgraph.compile.tracer import Sets, ids_of, values_of
 
 __all__ = ["arguments", "multiplied", "new_ids", "sets_of"]
@@ -25,7 +26,7 @@ _MOVES = {
     "diagonal_copy", "expand_copy", "permute_copy", "rot90", "block_diag", "unfold_copy", "slice_scatter",
     "select_scatter", "diagonal_scatter", "pixel_shuffle", "channel_shuffle", "_reshape_copy",
 }  # fmt: skip
-_PICKS = {"index", "gather", "index_select", "take", "embedding"}
+_PICKS = {"index", "gather", "index_select", "take", "embedding", "masked_select"}
 _ALONG = {"_softmax", "_log_softmax", "sort", "topk", "argsort", "softmax", "log_softmax"}
 _SCANS = {"cumsum", "cumprod", "logcumsumexp", "cummax", "cummin"}
 _REDUCTIONS = {
@@ -86,28 +87,27 @@ def new_ids(
         return multiplied(sets, inputs)
     if torch.Tag.pointwise in func.tags or name in _POINTWISE:
         united = sets.union(*map(ids_of, inputs))
-        everything = sets.everything(united)
-        return tree_map(
-            lambda out: (united if out.shape == united.shape else everything).expand(out.shape).clone(), result
-        )
-    if name == "scatter" and not ids_of(bound["index"]).any():
-        filling = ids_of(bound["src"]) if "src" in bound else torch.tensor(0)
-        index = values_of(bound["index"])
-        if (torch.zeros_like(own).scatter_add(bound["dim"], index, torch.ones_like(index)) > 1).any():
-            return sets.everything(own, filling).expand(own.shape).clone()  # of two writes either may win
-        return own.scatter(bound["dim"], index, filling if filling.dim() else filling.expand(index.shape))
+        return tree_map(lambda out: united.clone() if out.shape == united.shape else _all(sets, inputs, out), result)
+    placed = places_of(name, bound)
+    if placed is not None:
+        return deposited(sets, own, *placed)
     if name in _PRODUCTS:
         return _product(sets, name, bound, inputs)
-    if name in _SCANS:
+    alone = len(inputs) == 1
+    if name in _SCANS and alone:
         return _each(result, _scanned(sets, own, bound["dim"]))
-    if name in _ALONG and "dim" in bound:
+    if name in _ALONG and alone and "dim" in bound:
         return tree_map(lambda out: _reduced(sets, own, [bound["dim"]], True).expand(out.shape).clone(), result)
-    if name in _REDUCTIONS:
+    if name in _REDUCTIONS and alone:
         return _reduction(sets, own, bound, result)
     if name in _MATRICES:
         return _matrices(sets, name, bound, inputs, result)
-    everything = sets.everything(*map(ids_of, inputs))
-    return tree_map(lambda out: everything.expand(out.shape).clone() if isinstance(out, Tensor) else out, result)
+    return tree_map(lambda out: _all(sets, inputs, out) if isinstance(out, Tensor) else out, result)
+
+
+def _all(sets: Sets, inputs: list[Tensor], out: Tensor) -> Tensor:
+    """Returns, for a result that nothing is known of, everything that went in."""
+    return sets.everything(*map(ids_of, inputs)).expand(out.shape).clone()
 
 
 def _each(result: Any, ids: Tensor) -> Any:
@@ -188,8 +188,7 @@ def _matrices(sets: Sets, name: str, bound: dict[str, Any], inputs: list[Tensor]
         united = sets.union(_reduced(sets, matrix, (-1, -2), True), _reduced(sets, columns, (-2,), True))
         return tree_map(lambda out: united.expand(out.shape).clone(), result)
     if any(leaf.dim() < 2 for leaf in inputs):
-        everything = sets.everything(*map(ids_of, inputs))
-        return tree_map(lambda out: everything.expand(out.shape).clone(), result)
+        return tree_map(lambda out: _all(sets, inputs, out), result)
     united = sets.union(*(_reduced(sets, ids_of(leaf), (-1, -2), False) for leaf in inputs))
 
     def spread(out: Tensor) -> Tensor:
@@ -218,11 +217,13 @@ def _picked(
     result: Tensor,
 ) -> Tensor:
     """Picks sets as an index picks entries; where the index depends on an input, all entries that it may pick."""
-    source = bound["weight"] if name == "embedding" else bound["self"]
-    chosen = [leaf for leaf in inputs if leaf is not source]
+    picked = "weight" if name == "embedding" else "self"
+    source = bound[picked]
+    chosen = [leaf for key, value in bound.items() if key != picked for leaf in tree_leaves(value)]
+    chosen = [leaf for leaf in chosen if isinstance(leaf, Tensor)]
     if not any(bool(ids_of(leaf).any()) for leaf in chosen):
-        swapped = tree_map(lambda leaf: ids_of(leaf) if leaf is source else values_of(leaf), (list(args), kwargs))
-        return func(*swapped[0], **swapped[1])
+        taken = {key: tree_map(values_of, value) for key, value in bound.items() if key != picked}
+        return func(**{picked: ids_of(source)}, **taken)
     own = ids_of(source)
     if name == "index":
         places = [place for place, index in enumerate(bound["indices"]) if index is not None]
@@ -242,4 +243,4 @@ def _picked(
             if axis != dim:
                 candidates = candidates.narrow(axis, 0, size)
         return sets.union(candidates, ids_of(bound["index"])).expand(result.shape).clone()
-    return sets.everything(*map(ids_of, inputs)).expand(result.shape).clone()
+    return _all(sets, inputs, result)

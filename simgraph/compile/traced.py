@@ -23,7 +23,7 @@ from torch.distributions import Distribution, Independent, MultivariateNormal
 
 from simgraph.compile.carried import Tracing
 from simgraph.compile.law import Law
-from simgraph.compile.tracer import Sets, Traced, Untraceable
+from simgraph.compile.tracer import Sets, Traced, Untraceable, fresh, ids_of
 from simgraph.dsl import Node
 from simgraph.traces.blocks import isolated
 from simgraph.traces.distributions import call, unvalidated
@@ -65,11 +65,11 @@ def dependence(function: Any, *inputs: Tensor) -> list[np.ndarray]:
     sets = Sets()
     traced, starts = [], [0]
     for value in inputs:
-        traced.append(Traced(value.clone(), sets.singletons(starts[-1], value.shape)))
+        traced.append(fresh(value.clone(), sets.singletons(starts[-1], value.shape)))
         starts.append(starts[-1] + value.numel())
     result = _run(sets, lambda: function(*traced))
     return [
-        _bits(sets, result.ids, start, value.numel()).reshape(*result.shape, *value.shape)
+        _bits(sets, result.ids, start, value.numel()).reshape((*result.shape, *value.shape))
         for start, value in zip(starts, inputs, strict=False)
     ]
 
@@ -85,7 +85,7 @@ class _Reading:
         self.count = 0
         for parameter, value in values.items():
             self.starts[parameter] = self.count
-            self.traced[parameter] = Traced(value.clone(), self.sets.singletons(self.count, value.shape))
+            self.traced[parameter] = fresh(value.clone(), self.sets.singletons(self.count, value.shape))
             self.count += value.numel()
 
     def sources(self, ids: Tensor) -> dict[str, np.ndarray]:
@@ -118,6 +118,8 @@ class _Reading:
                     after = self.outcome(self._mixed(other, moved))
                 except Exception:  # the function may refuse a mixture of two traces
                     continue
+                if after.shape != before.shape:
+                    raise Untraceable("a call at other values returns another shape")
                 touched = (reached & moved).any(1)
                 same = torch.isclose(before, after, rtol=1e-4, atol=1e-5, equal_nan=True).reshape(-1).numpy()
                 if not (same | touched).all():
@@ -165,7 +167,7 @@ class _Distribution(_Reading):
         try:
             with isolated(), unvalidated(), torch.no_grad():
                 self.draw = call(node, values).sample()
-            draw = Traced(self.draw.clone(), self.sets.singletons(self.count, self.draw.shape))
+            draw = fresh(self.draw.clone(), self.sets.singletons(self.count, self.draw.shape))
             with unvalidated(), torch.no_grad(), Tracing(self.sets):
                 self.distribution = _peeled(call(node, self.traced))
                 density = self.distribution.log_prob(draw)
@@ -246,8 +248,7 @@ def _peeled(distribution: Distribution) -> Distribution:
 
 
 def _expanded(value: Tensor, shape: tuple[int, ...]) -> Tensor:
-    ids = value.ids if isinstance(value, Traced) else torch.zeros(value.shape, dtype=torch.int64)
-    return ids.expand(shape)
+    return ids_of(value).expand(shape)
 
 
 def _run(sets: Sets, function: Any) -> Traced:
@@ -260,7 +261,7 @@ def _run(sets: Sets, function: Any) -> Traced:
         raise Untraceable(f"its code fails when it is traced ({type(error).__name__})") from error
     if not isinstance(result, Tensor):
         raise Untraceable(f"it returns a {type(result).__name__}, not a tensor")
-    return result if isinstance(result, Traced) else Traced(result, torch.zeros(result.shape, dtype=torch.int64))
+    return result if isinstance(result, Traced) else Traced(result, ids_of(result))
 
 
 def _bits(sets: Sets, ids: Tensor, start: int, count: int) -> np.ndarray:

@@ -18,12 +18,32 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import _disable_current_modes
-from torch.utils._pytree import tree_map
+from torch.utils._pytree import tree_leaves, tree_map
 
-__all__ = ["Sets", "Traced", "Untraceable", "ids_of", "values_of"]
+__all__ = ["Sets", "Traced", "Untraceable", "fresh", "ids_of", "values_of"]
 
 _MOST_ENTRIES = 2**21
 """Entries of sets that may be united before a function is given up on."""
+
+_MOST_ELEMENTS = 2**13
+"""Input elements that are told apart; a set of them is one bit each, and a law is a square array of them."""
+
+_ESCAPES = {
+    "apply_": "it calls a Python function on each number",
+    "map_": "it calls a Python function on each number",
+    "map2_": "it calls a Python function on each number",
+    "numpy": "it calls NumPy",
+    "__array__": "it calls NumPy",
+    "__dlpack__": "it hands the memory of a tensor on",
+    "__dlpack_device__": "it hands the memory of a tensor on",
+    "storage": "it looks at the memory of a tensor",
+    "untyped_storage": "it looks at the memory of a tensor",
+    "data_ptr": "it looks at the memory of a tensor",
+    "share_memory_": "it looks at the memory of a tensor",
+    "__reduce_ex__": "it copies a tensor in Python",
+    "__deepcopy__": "it copies a tensor in Python",
+}
+"""Methods that reach past the tensor operations for the numbers, where a traced tensor has none."""
 
 
 class Untraceable(Exception):
@@ -49,6 +69,8 @@ class Sets:
         """Returns the numbers of sets of one element each, counting from ``first``, in a shape."""
         shape = tuple(shape)
         count = int(np.prod(shape, dtype=int))
+        if first + count > _MOST_ELEMENTS:
+            raise Untraceable(f"it has more than {_MOST_ELEMENTS} elements to tell apart")
         return torch.tensor([self.number(1 << (first + n)) for n in range(count)]).reshape(shape)
 
     def united(self, ids: Tensor) -> Tensor:
@@ -96,16 +118,17 @@ class Traced(Tensor):
 
     @staticmethod
     def __new__(cls: type[Traced], value: Tensor, ids: Tensor) -> Traced:
-        if value.is_complex():
-            raise Untraceable("it works on complex numbers")
         made: Traced = torch.Tensor._make_wrapper_subclass(
             cls, value.shape, strides=value.stride(), storage_offset=value.storage_offset(), dtype=value.dtype
         )
+        torch._C._set_throw_on_mutable_data_ptr(made)  # compiled code that asks for memory fails, and reads nothing
         made.value, made.ids = value, ids
         return made
 
     @classmethod
     def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if getattr(func, "__name__", "") in _ESCAPES:  # Tensor.numpy(theta), say
+            return getattr(args[0], func.__name__)(*args[1:], **(kwargs or {}))
         with torch._C.DisableTorchFunctionSubclass():
             if func is Tensor.__getitem__:
                 return _getitem(*args)
@@ -113,7 +136,10 @@ class Traced(Tensor):
 
     @classmethod
     def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # type: ignore[override]
-        raise Untraceable("it keeps a tensor for later")
+        # Outside of the function. A constant that it keeps for later calls goes on as the plain tensor that it is.
+        if any(isinstance(leaf, Traced) and bool(leaf.ids.any()) for leaf in tree_leaves((args, kwargs))):
+            raise Untraceable("it keeps a tensor for later")
+        return func(*values_of(args), **values_of(kwargs or {}))
 
     def plain(self, use: str) -> Tensor:
         """Returns the plain tensor, if no entry depends on an input.
@@ -141,15 +167,21 @@ class Traced(Tensor):
     def __index__(self) -> int:
         return int(self.plain("it uses a value as a Python index"))
 
-    def __array__(self, *args: Any, **kwargs: Any) -> np.ndarray:
-        return np.asarray(self.plain("it calls NumPy"), *args, **kwargs)
-
     def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **options: Any) -> Any:
         plain = [one.plain("it calls NumPy").numpy() if isinstance(one, Traced) else one for one in inputs]
         return getattr(ufunc, method)(*plain, **options)
 
     def __repr__(self) -> str:  # type: ignore[override]
-        return f"Traced({self.value})"
+        return f"Traced({tuple(self.shape)}, {self.dtype})"  # no numbers, so that none can be read back
+
+    @property
+    def data(self) -> Tensor:
+        """The tensor itself, without a gradient."""
+        return self.detach()
+
+    @data.setter
+    def data(self, new: Tensor) -> None:
+        raise Untraceable("it replaces the memory of a tensor")
 
     def item(self) -> Any:
         """Returns the value, if it depends on no input."""
@@ -159,27 +191,61 @@ class Traced(Tensor):
         """Returns the values, if they depend on no input."""
         return self.plain("it takes values out of a tensor (tolist)").tolist()
 
-    def numpy(self, **options: Any) -> Any:
-        """Returns the values, if they depend on no input."""
-        return self.plain("it calls NumPy").numpy(**options)
+
+def _guarded(name: str) -> Any:
+    def method(self: Traced, *args: Any, **kwargs: Any) -> Any:
+        return getattr(self.plain(_ESCAPES[name]), name)(*args, **kwargs)
+
+    method.__name__ = name
+    return method
+
+
+for _name in _ESCAPES:
+    setattr(Traced, _name, _guarded(_name))
+
+
+def fresh(value: Tensor, ids: Tensor) -> Traced:
+    """Returns a traced tensor with memory of its own, in which sets lie as the values do.
+
+    Views of both are then views of the same entries, whatever strides they ask for.
+
+    Args:
+        value: The values, in memory that nobody else looks at.
+        ids: Numbers of sets, of the same shape.
+    """
+    if value.layout is not torch.strided:
+        raise Untraceable("it works on sparse tensors")
+    if value.storage_offset() or not torch.ops.aten.is_non_overlapping_and_dense(value):
+        value = value.clone(memory_format=torch.contiguous_format)
+    laid = torch.empty_strided(value.shape, value.stride(), dtype=torch.int64)
+    return Traced(value, laid.copy_(ids))
 
 
 def _getitem(tensor: Tensor, index: Any) -> Any:
     """Indexes a tensor; a whole number that depends on an input stays a tensor, where torch would take its value."""
     parts = list(index) if isinstance(index, tuple) else [index]
-    numbers = [place for place, part in enumerate(parts) if isinstance(part, Traced) and not part.dim()]
-    numbers = [place for place in numbers if not parts[place].is_floating_point() and parts[place].dtype != torch.bool]
-    if not numbers:
-        return Tensor.__getitem__(tensor, index)
-    for place in numbers:
-        parts[place] = parts[place].unsqueeze(0)
-    result = Tensor.__getitem__(tensor, tuple(parts))
-    # The indices together made one axis of length one: where they stand, or in front if they stand apart.
-    together = numbers == list(range(numbers[0], numbers[-1] + 1))
-    before = parts[: numbers[0]] if together else []
-    named = sum(not (part is None or part is Ellipsis) for part in parts)
-    axis = sum(tensor.dim() - named if part is Ellipsis else not isinstance(part, int) for part in before)
-    return result.squeeze(axis)
+    for place, part in enumerate(parts):
+        if not isinstance(part, Traced) or part.dim() or part.is_floating_point() or part.dtype == torch.bool:
+            continue
+        if not part.ids.any():
+            parts[place] = int(part.value)
+            continue
+        # Its axis shrinks to the entry picked, which then stands at 0.
+        axis = sum(_axes(before, tensor, parts) for before in parts[:place])
+        tensor = Tensor.__getitem__(tensor, (slice(None),) * axis + (part.unsqueeze(0),))
+        parts[place] = 0
+    return Tensor.__getitem__(tensor, tuple(parts) if isinstance(index, tuple) else parts[0])
+
+
+def _axes(part: Any, tensor: Tensor, parts: list[Any]) -> int:
+    """Returns the number of axes that a part of an index speaks of."""
+    if part is Ellipsis:
+        return tensor.dim() - sum(_axes(other, tensor, parts) for other in parts if other is not Ellipsis)
+    if part is None or isinstance(part, bool):
+        return 0
+    if isinstance(part, (list, np.ndarray)):
+        part = torch.as_tensor(part)
+    return part.dim() if isinstance(part, Tensor) and part.dtype in (torch.bool, torch.uint8) else 1
 
 
 def values_of(tree: Any) -> Any:

@@ -244,3 +244,33 @@ def test_tensors_of_deterministic_nodes_are_read_themselves():
     short = deterministic(name="x", shape=3, backend="torch")(lambda t: t[:2])
     with pytest.raises(Untraceable, match=r"it returns shape \(2,\)"):
         traced_law(short, [{"t": T}])
+
+
+SHAPES = []
+
+
+def of_two_shapes(t):
+    SHAPES.append(t)
+    return Normal(t[:2] if len(SHAPES) < 4 else t[:1], 1.0)
+
+
+def test_a_function_whose_result_changes_its_shape_is_refused():
+    with pytest.raises(Untraceable, match="a call at other values"):
+        law(of_two_shapes, others=[(T.flip(0) + 1,)])
+
+
+def test_sums_of_groups_are_read_entry_by_entry():
+    group = torch.tensor([0, 1, 0, 1, 1])
+    found = law(lambda t: Normal(torch.zeros(2).index_add(0, group, t), 1.0))
+    assert found == [((0,), (), (0, 2)), ((1,), (), (1, 3, 4))]
+
+
+def test_a_parent_that_lies_transposed_in_memory():
+    turned = torch.rand(2, 3).T
+    found = law(lambda t: Normal(t.T.reshape(-1)[:2], 1.0), turned)
+    assert found == [((0,), (), (0,)), ((1,), (), (2,))]
+
+
+def test_more_elements_than_can_be_told_apart_are_refused():
+    with pytest.raises(Untraceable, match="it has more than 8192 elements to tell apart"):
+        traced_law(node(name="x")(lambda t: Normal(t[0], 1.0)), [{"t": torch.zeros(10_000)}])

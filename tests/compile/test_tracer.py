@@ -1,6 +1,8 @@
 """Sets of input elements carried through tensor operations, against Jacobians."""
 
+import copy
 import math
+import pickle
 import warnings
 from random import Random
 
@@ -47,6 +49,28 @@ def written_twice(t):
     out = torch.zeros(2)
     out[torch.tensor([0, 0, 1])] = t
     return out
+
+
+def written_where(t):
+    out = torch.zeros(3)
+    out[t > 0] = t[1]
+    return out
+
+
+def in_memory(t):
+    return torch.as_strided(t[:, None] + torch.zeros(2, 3).T, (6,), (1,)) * 1
+
+
+def strided(t):
+    out = torch.zeros(2, 3)
+    out.as_strided((3,), (2,))[1] = t[0]
+    return out
+
+
+def view_of_a_transpose(t):
+    made = torch.outer(t, t[:2]).T.contiguous().T * 1
+    made.T.view(-1)[1] = t[0]
+    return made
 
 
 # Traced exactly: the sets equal the support of the Jacobian.
@@ -136,6 +160,18 @@ EXACT = {
     "addmm": lambda t: torch.addmm(t[:2, None].expand(2, 4), t.expand(2, 3), CONSTANT.T),
     "tensordot": lambda t: torch.tensordot(t, t, 1),
     "polynomial": lambda t: t[0] + t[1] * torch.arange(1, 4) + t[2] * torch.arange(1, 4) ** 2,
+    "accumulated": accumulated,
+    "index_add": lambda t: torch.zeros(2).index_add(0, torch.tensor([0, 1, 0]), t),
+    "index_add in place": lambda t: torch.ones(2).index_add_(0, torch.tensor([0, 1, 0]), t),
+    "index_copy": lambda t: torch.zeros(2, 3).index_copy(0, torch.tensor([1]), t[None]),
+    "index_fill": lambda t: t.index_fill(0, torch.tensor([1]), t[0]),
+    "index_put": lambda t: torch.zeros(2, 3).index_put((torch.tensor([1]),), t),
+    "scatter_add": lambda t: torch.zeros(2, 3).scatter_add(0, torch.tensor([[0, 1, 0]]), t[None]),
+    "masked_select": lambda t: torch.masked_select(t, torch.tensor([True, False, True])),
+    "combinations": torch.combinations,
+    "in memory": in_memory,
+    "strided": strided,
+    "view of a transpose": view_of_a_transpose,
     "in place": in_place,
     "mask in place": by_mask_in_place,
     "overwritten": overwritten,
@@ -167,12 +203,15 @@ LOOSE = {
     "interpolate": lambda t: F.interpolate(t[None, None], size=5, mode="linear"),
     "cdist": lambda t: torch.cdist(t[:, None], t[:, None] + 1),
     "layer_norm": lambda t: F.layer_norm(t, (3,)),
-    "index_add": lambda t: torch.zeros(2).index_add(0, torch.tensor([0, 1, 0]), t),
     "searchsorted": lambda t: t * torch.searchsorted(torch.tensor([0.0, 1.0]), t),
     "trapezoid": torch.trapezoid,
-    "accumulated": accumulated,
     "written twice": written_twice,
     "scattered twice": lambda t: torch.zeros(3).scatter(0, torch.tensor([1, 1, 0]), t),
+    "fourier": lambda t: torch.fft.fft(t).abs(),
+    "complex": lambda t: (torch.exp(1j * t) * torch.tensor([1.0, 0.0, 2.0])).real,
+    "foreach": lambda t: torch._foreach_mul([t, t * 2], 2.0)[1],
+    "written where": written_where,
+    "own index": lambda t: (lambda order: t[order[order]])(t.argsort()),
     "masked by itself": lambda t: t.masked_fill(t > 0, 0.0) + t,
 }
 
@@ -245,6 +284,17 @@ def test_an_index_that_is_an_input_reaches_all_that_it_may_pick():
     assert of_labels.tolist() == [[True, False], [False, True]]
     of_labels = dependence(lambda labels: table.gather(0, labels[:, None]), labels)[0]
     assert of_labels[:, 0].tolist() == [[True, False], [False, True]]
+    table3, ones = torch.randn(2, 3, 4), torch.ones(2, 3, dtype=torch.bool)
+    for function in (
+        lambda i: table3[1, i, 2],
+        lambda i: table3[..., i, None, 1:3],
+        lambda i: table3[ones, i],
+        lambda i: table3[i, torch.tensor([0])],
+        lambda i: table3[[0, 1], i],
+    ):
+        found = dependence(function, label)[0]
+        assert found.shape == function(label).shape
+        assert found.all()
     one = dependence(lambda i, j: table[:, None, :][i, :, j], label, torch.tensor(0))
     assert all(part.all() for part in one)
 
@@ -255,6 +305,18 @@ OUTSIDE = torch.zeros(3)
 def writes_outside(t):
     OUTSIDE[0] = t[0]
     return OUTSIDE
+
+
+def writes_to_an_array(t):
+    array = np.zeros(3, dtype=np.float32)
+    torch.as_tensor(array)[0] = t[0]
+    return torch.as_tensor(array) * 1
+
+
+def replaces_memory(t):
+    out = torch.zeros(3)
+    out.data = t
+    return out
 
 
 @pytest.mark.parametrize(
@@ -273,7 +335,21 @@ def writes_outside(t):
         (lambda t: t[t > 0], "the shape of a result depends on a value (index)"),
         (lambda t: t.nonzero(), "the shape of a result depends on a value (nonzero)"),
         (lambda t: t + torch.randn(3), "it draws random numbers"),
-        (lambda t: torch.fft.rfft(t).abs(), "it works on complex numbers"),
+        (lambda t: torch.from_dlpack(t) * 1, "it hands the memory of a tensor on"),
+        (lambda t: torch.as_tensor(np.from_dlpack(t)), "it hands the memory of a tensor on"),
+        (lambda t: torch.from_dlpack(torch.utils.dlpack.to_dlpack(t)) * 1, "its code fails when it is traced"),
+        (lambda t: torch.tensor(t.untyped_storage()[0]), "it looks at the memory of a tensor"),
+        (lambda t: t * t.data_ptr(), "it looks at the memory of a tensor"),
+        (lambda t: t.clone().share_memory_(), "it looks at the memory of a tensor"),
+        (lambda t: t.clone().apply_(lambda number: number), "it calls a Python function on each number"),
+        (lambda t: torch.as_tensor(torch.Tensor.numpy(t)), "it calls NumPy"),
+        (lambda t: copy.deepcopy(t), "it copies a tensor in Python"),
+        (lambda t: pickle.loads(pickle.dumps(t)), "it copies a tensor in Python"),
+        (lambda t: t * float(repr(t[0])[7:-1]), "its code fails when it is traced (ValueError)"),
+        (lambda t: t.view(torch.int32), "it looks at the memory of a tensor in another way (view)"),
+        (lambda t: t.to_sparse().to_dense(), "it works on sparse tensors"),
+        (replaces_memory, "it replaces the memory of a tensor"),
+        (writes_to_an_array, "it writes into a tensor from outside of the function"),
         (writes_outside, "it writes into a tensor from outside of the function"),
         (lambda t: [t], "it returns a list, not a tensor"),
         (lambda t: t.no_such_thing(), "its code fails when it is traced (AttributeError)"),
@@ -283,6 +359,23 @@ def test_what_cannot_be_followed_is_refused_with_the_reason(function, reason):
     with pytest.raises(Untraceable) as caught:
         dependence(function, torch.tensor([0.3, 0.1, 0.2]))
     assert str(caught.value).startswith(reason)
+
+
+KEPT = {}
+
+
+def test_constants_that_a_function_keeps_stay_usable():
+    def function(t):
+        if "grid" not in KEPT:
+            KEPT["grid"] = torch.arange(3.0)
+        return t + KEPT["grid"]
+
+    assert np.array_equal(dependence(function, points()[0])[0], np.eye(3, dtype=bool))
+    assert function(torch.ones(3)).tolist() == [1.0, 2.0, 3.0]
+
+
+def test_the_larger_of_two_numbers_depends_on_both():
+    assert dependence(lambda t: torch.max(t[0], t[1]), points()[0])[0].tolist() == [True, True, False]
 
 
 def test_python_may_branch_on_shapes_and_constants():
@@ -325,6 +418,53 @@ STEPS = [
     lambda a, b: F.pad(a, (1, 0))[:3],
     lambda a, b: a.repeat(2).reshape(3, 2)[:, 0],
 ]
+
+
+VIEWS = [
+    lambda a: a.T,
+    lambda a: a[1:] if a.dim() and len(a) > 1 else a,
+    lambda a: a[..., ::2] if a.dim() else a,
+    lambda a: a[0] if a.dim() > 1 else a,
+    lambda a: a.unsqueeze(-1),
+    lambda a: a.view(-1) if a.is_contiguous() else a,
+    lambda a: a.diagonal() if a.dim() == 2 else a,
+    lambda a: a.unfold(0, 1, 1) if a.dim() else a,
+]
+WRITES = [
+    lambda a, value: a.copy_(value),
+    lambda a, value: a.add_(value),
+    lambda a, value: a.mul_(torch.zeros(())),
+    lambda a, value: a.zero_(),
+    lambda a, value: a.reshape(-1)[:1].fill_(1.0),
+    lambda a, value: a.index_put_((torch.tensor([0, 0]),), value, accumulate=True),
+    lambda a, value: a.masked_fill_(torch.tensor(True), value),
+]
+
+
+@pytest.mark.filterwarnings("ignore:The use of")
+@settings(max_examples=150)
+@given(st.integers(0, 2**32 - 1))
+def test_writes_reach_all_views_of_the_same_memory(seed):
+    random = Random(seed)
+    plan = [
+        ([random.choice(VIEWS) for _ in range(random.randint(0, 3))], random.choice(WRITES), random.randrange(3))
+        for _ in range(random.randint(1, 4))
+    ]
+    turned = random.random() < 0.5
+
+    def program(t):
+        out = torch.outer(t, torch.tensor([1.0, 0.0, 2.0])) + 0
+        out = (out.T.contiguous().T if turned else out).clone()
+        for views, write, place in plan:
+            seen = out
+            for view in views:
+                seen = view(seen) if seen.dim() < 3 else seen
+            if seen.numel() and seen.dim():
+                write(seen, t[place] ** 2)
+        return out
+
+    at = points(seed % 1000, count=2)
+    assert not (support(program, at) & ~dependence(program, at[0])[0]).any()
 
 
 @pytest.mark.parametrize("examples", [60, pytest.param(400, marks=pytest.mark.slow)])
