@@ -148,10 +148,10 @@ class Compiled:
             name = self._known(key)
             if isinstance(given, Mapping):
                 states[self.layout.slots(name)][self._elements(name, given[key])] = OBSERVED
-            elif name in asked:
-                raise QueryError(f"{name!r} is both given and asked for.\n  Leave it out of one of the two.")
             else:
                 states[self.layout.slots(name)] = OBSERVED
+            if name in asked and bool((states[self.layout.slots(name)] == OBSERVED).all()):
+                raise QueryError(f"{name!r} is both given and asked for.\n  Leave it out of one of the two.")
         return states
 
     def edge_mask(

@@ -99,7 +99,8 @@ def _parents(nodes: Sequence[Node]) -> Iterator[GraphError]:
             elif parent not in names:
                 yield UnknownParentError(
                     f"node {node.name!r} asks for {parent!r}, which is not in the graph.\n"
-                    f"  declared at {node.where}\n  {did_you_mean(parent, {*names, *PROVIDED})}"
+                    f"  declared at {node.where}\n  {did_you_mean(parent, {*names, *PROVIDED})}\n"
+                    f"  A node of that name has to be handed over as well: Graph(..., {parent}, {node.name})."
                 )
 
 

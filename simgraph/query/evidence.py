@@ -128,7 +128,8 @@ def _numbers(where: str, value: Any) -> np.ndarray:
     except ValueError as error:
         raise EvidenceError(f"{where} is no array: {error}.") from None
     if array.dtype.kind not in "iubf":
-        raise EvidenceError(f"{where} holds {array.dtype}, not numbers.")
+        kind = "text" if array.dtype.kind in "US" else f"values of type {array.dtype}"
+        raise EvidenceError(f"{where} holds {kind}, not numbers.")
     return array.astype(np.float64)
 
 

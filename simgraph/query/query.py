@@ -67,6 +67,7 @@ class Query:
         num_samples: int = 1000,
         seed: int | None = None,
         sampler: Sampler | None = None,
+        **unknown: Any,
     ) -> Any:
         """Draws from the law of the named variables given the evidence; all others are marginalised.
 
@@ -77,6 +78,7 @@ class Query:
             num_samples: Number of draws, for each piece of evidence.
             seed: Seed of the draws; fresh ones every time if there is none.
             sampler: The solver and its number of network evaluations.
+            **unknown: Refused, with the place where it belongs.
 
         Returns:
             A tensor ([batch,] num_samples, *event_shape), or Samples of such tensors.
@@ -85,6 +87,12 @@ class Query:
             UnknownNameError: If a name is not in the model.
             QueryError: If a name is wholly given, or an option is not valid.
         """
+        if unknown:
+            name = next(iter(unknown))
+            raise QueryError(
+                f"sample(...) has no option {name!r}; it has num_samples, seed and sampler.\n"
+                "  Evidence comes first: model.given(x=...).sample('theta')"
+            )
         asked, single = self._asked(names)
         if isinstance(num_samples, bool) or not isinstance(num_samples, (int, np.integer)) or num_samples < 1:
             raise QueryError(f"num_samples={num_samples!r} is not a whole number of 1 or more.")

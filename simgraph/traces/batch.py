@@ -12,6 +12,7 @@ from torch.distributions import Distribution
 
 from simgraph.dsl import Node, Plate
 from simgraph.errors import NodeReturnError
+from simgraph.text import a_kind
 from simgraph.traces.seeds import BLOCK, numpy_stream, torch_stream
 
 __all__ = ["Batch", "Inputs", "as_array", "as_input", "provided", "whole_blocks"]
@@ -69,7 +70,7 @@ def as_array(value: Any, node: Node | None = None) -> np.ndarray:
     if array.dtype.kind == "f":
         return array if node is None else array.astype(np.float64)
     assert node is not None
-    kind = "a distribution" if isinstance(value, Distribution) else f"a {type(value).__name__}"
+    kind = "a distribution" if isinstance(value, Distribution) else a_kind(value)
     if value is None:
         kind = "None (is a return statement missing?)"
     advice = (

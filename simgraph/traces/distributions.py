@@ -22,6 +22,7 @@ from torch.distributions import Distribution, Uniform, constraints
 
 from simgraph.dsl import Node, Plate
 from simgraph.errors import NodeReturnError
+from simgraph.text import a_kind
 from simgraph.traces.blocks import isolated
 from simgraph.traces.rebuild import Build, take_apart
 
@@ -293,5 +294,5 @@ def at_element(value: Any, axes: Sequence[Plate], plates: Sequence[Plate], eleme
 
 def _described(value: Any) -> str:
     shape = getattr(value, "shape", None)
-    kind = "None (is a return statement missing?)" if value is None else f"a {type(value).__name__}"
+    kind = "None (is a return statement missing?)" if value is None else a_kind(value)
     return kind if shape is None or not math.prod(shape) else f"{kind} of shape {tuple(shape)}"

@@ -114,3 +114,8 @@ def test_compile_refuses_what_is_no_graph():
         compile(pair(), observed="none")
     with pytest.raises(DeclarationError, match="no variables"):
         compile(Graph())
+
+
+def test_a_name_that_a_mask_gives_wholly_cannot_be_asked_for(schools):
+    with pytest.raises(QueryError, match="'score' is both given and asked for"):
+        schools.states(given={"score": [True] * 3}, of=["score"])

@@ -32,7 +32,8 @@ def test_unknown_parent():
     assert refused(chain("theta", "x<thetta"), UnknownParentError) == (
         "node 'x' asks for 'thetta', which is not in the graph.\n"
         "  declared at examples/model.py:3\n"
-        "  Did you mean 'theta'? Known names: theta, rng, workdir, x."
+        "  Did you mean 'theta'? Known names: theta, rng, workdir, x.\n"
+        "  A node of that name has to be handed over as well: Graph(..., thetta, x)."
     )
 
 

@@ -162,6 +162,7 @@ def test_samplers_can_be_chosen(gaussian_model, sampler):
         (lambda m: m.sample("x", num_samples=0), QueryError, "num_samples=0 is not a whole number of 1 or more."),
         (lambda m: m.sample("x", sampler="heun"), QueryError, "sampler='heun' is no sampler."),
         (lambda m: m.sample("x", 3), QueryError, "The number of draws is an option: sample('theta', num_samples=500)"),
+        (lambda m: m.sample("theta", given={"x": 0}), QueryError, "Evidence comes first: model.given(x=...)"),
         (lambda m: m.given(num_samples=5), QueryError, "is no variable but an option of sample(...)"),
     ],
 )
