@@ -4,7 +4,7 @@ import pytest
 from torch.distributions import Normal
 
 from simgraph import Graph, deterministic, node, plate
-from simgraph.errors import DeclarationError
+from simgraph.errors import DeclarationError, UnknownNameError
 
 school = plate("school", 8)
 
@@ -102,3 +102,31 @@ def test_notebooks_get_text_html_and_mermaid():
     assert bundle["text/vnd.mermaid"] == graph.draw("mermaid")
     assert bundle["text/html"].count("<tr>") == 5
     assert "--&gt;" in bundle["text/html"]
+
+
+def test_observed_nodes_are_shaded_and_those_left_out_are_dashed():
+    mermaid = graph.draw("mermaid", given=["score"], of=[mu])
+    assert "  classDef observed fill:#c9c9c9,stroke:#333\n  class score observed" in mermaid
+    assert mermaid.endswith("  classDef absent fill:none,stroke-dasharray:4 3\n  class effect absent")
+    dot = graph.draw("graphviz", given=[score], of=["mu"])
+    assert '"score" [shape=box style=filled fillcolor="#c9c9c9"];' in dot
+    assert '"effect" [shape=ellipse style=dashed];' in dot
+    assert '"mu" [shape=ellipse];' in dot
+    rows = [line.split() for line in graph.draw("text", given=["score"]).splitlines()]
+    assert [row[-1] for row in rows[2:]] == ["-", "-", "observed", "-"]
+    assert "observed" not in graph.draw()
+
+
+def test_names_in_a_drawing_are_checked():
+    with pytest.raises(UnknownNameError, match="'scores' is not a node of this graph"):
+        graph.draw(given=["scores"])
+
+
+def test_a_node_named_end_does_not_end_a_subgraph():
+    @node
+    def end(mu):
+        return Normal(mu, 1.0)
+
+    lines = Graph(mu, end).draw().splitlines()
+    assert "  end_([end])" in lines
+    assert "  mu --> end_" in lines
