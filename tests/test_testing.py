@@ -78,6 +78,11 @@ def test_a_wrong_mask_rule_is_caught_with_its_query(monkeypatch):
         check_mask(CHAIN)
 
 
+@pytest.mark.parametrize("form", ["relay", "cached"])
+def test_both_forms_are_checked(form):
+    check_mask(compile(Graph(a, b, c), observed=form), num_queries=10)
+
+
 def test_a_rule_that_follows_the_order_of_declaration_is_caught(monkeypatch):
     monkeypatch.setattr(MaskRule, "edge_mask", lambda self, states, depth: torch.ones(1, 2, 2, dtype=torch.bool).triu())
 

@@ -93,13 +93,13 @@ def _carried(sets: Sets, func: Any, args: Sequence[Any], kwargs: dict[str, Any])
         return _wrapped(result, _seen(func, name, args, kwargs), Traced)
     if not depends or name in _SHAPES:
         return tree_map(lambda out: fresh(out, ids_of(out)) if isinstance(out, Tensor) else out, result)
+    if any(not isinstance(leaf, Tensor) for leaf in tree_leaves(result) if leaf is not None):
+        raise Untraceable(f"it takes a value out of a tensor ({name})")
     shapeless = {torch.Tag.dynamic_output_shape, torch.Tag.data_dependent_output} & set(func.tags)
     # A mask of booleans that depends on no input picks the same entries whatever the inputs are.
     picking = [leaf for leaf in inputs[1:] if leaf.dtype in (torch.bool, torch.uint8) and bool(ids_of(leaf).any())]
     if shapeless and (name not in ("index", "masked_select") or picking):
         raise Untraceable(f"the shape of a result depends on a value ({name})")
-    if any(not isinstance(leaf, Tensor) for leaf in tree_leaves(result) if leaf is not None):
-        raise Untraceable(f"it takes a value out of a tensor ({name})")
     ids = new_ids(sets, func, name, args, kwargs, inputs, result)
     return _wrapped(result, ids, fresh)
 
@@ -109,10 +109,12 @@ def _seen(func: Any, name: str, args: Sequence[Any], kwargs: dict[str, Any]) -> 
     source, ids = args[0], ids_of(args[0])
     if name in ("_conj", "_neg_view"):
         return torch.ops.aten.alias(ids)
-    if name == "view_as_real":
-        return ids.unsqueeze(-1).expand(*ids.shape, 2)
     laid_alike = source.stride() == ids.stride() and source.storage_offset() == ids.storage_offset()
-    if name == "view_as_complex" or str(func) == "aten.view.dtype" or (name == "as_strided" and not laid_alike):
+    if (
+        name in ("view_as_real", "view_as_complex")
+        or str(func) == "aten.view.dtype"
+        or (name == "as_strided" and not laid_alike)
+    ):
         raise Untraceable(f"it looks at the memory of a tensor in another way ({name})")
     return func(*sets_of(args), **sets_of(kwargs))
 
@@ -140,7 +142,7 @@ def _in_place(
         return func(*values_of(args), **values_of(kwargs))
     if written != [func._schema.arguments[0].name]:
         raise Untraceable(f"it writes into several tensors ({name})")
-    if torch.Tag.inplace_view in func.tags:
+    if torch.Tag.inplace_view in func.tags and name != "set_":
         for tensor in (target.value, target.ids):
             func(tensor, *values_of(args[1:]), **values_of(kwargs))
         with no_dispatch():  # the wrapper has a shape of its own

@@ -77,7 +77,7 @@ def new_ids(
     if name in _MOVES:
         return func(*sets_of(args), **sets_of(kwargs)) if name != "constant_pad_nd" else func(own, args[1], 0)
     if name in _PICKS:
-        return _picked(sets, func, name, bound, args, kwargs, inputs, result)
+        return _picked(sets, func, name, bound, inputs, result)
     if func is torch.ops.aten.where.self and not ids_of(bound["condition"]).any():
         return torch.where(values_of(bound["condition"]), ids_of(bound["self"]), ids_of(bound["other"]))
     if name == "masked_fill" and not ids_of(bound["mask"]).any():
@@ -206,16 +206,7 @@ def _leading(sets: Sets, ids: Tensor) -> Tensor:
     return torch.where(torch.ones(size, size, dtype=torch.bool).tril(), reach, 0)
 
 
-def _picked(
-    sets: Sets,
-    func: Any,
-    name: str,
-    bound: dict[str, Any],
-    args: Sequence[Any],
-    kwargs: dict[str, Any],
-    inputs: list[Tensor],
-    result: Tensor,
-) -> Tensor:
+def _picked(sets: Sets, func: Any, name: str, bound: dict[str, Any], inputs: list[Tensor], result: Tensor) -> Tensor:
     """Picks sets as an index picks entries; where the index depends on an input, all entries that it may pick."""
     picked = "weight" if name == "embedding" else "self"
     source = bound[picked]
@@ -232,8 +223,7 @@ def _picked(
         if integral and places == list(range(first, last)):
             index = sets.union(*map(ids_of, chosen))
             candidates = _reduced(sets, own, places, False)
-            before, after = own.dim() - own[(0,) * first].dim(), own.dim() - last
-            index = index.reshape((1,) * before + index.shape + (1,) * after)
+            index = index.reshape((1,) * first + index.shape + (1,) * (own.dim() - last))
             shape = candidates.shape[:first] + (1,) * (result.dim() - candidates.dim()) + candidates.shape[first:]
             return sets.union(candidates.reshape(shape), index).expand(result.shape).clone()
     if name == "gather":

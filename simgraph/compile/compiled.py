@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from simgraph.compile.explain import explain, mask_text
-from simgraph.compile.laws import law_of
+from simgraph.compile.laws import Readings, law_of
 from simgraph.compile.layout import Layout
 from simgraph.compile.links import LinkOrigin, families, link_origins
 from simgraph.compile.lint import Finding, lint
@@ -77,7 +77,8 @@ def compile(graph: Graph, traces: Traces | None = None, *, observed: Form = "rel
     variables = probe(graph, traces)
     plates = {name: [plate.name for plate in graph[name].plates] for name in variables}
     layout = Layout({name: tokenizer_for(variable) for name, variable in variables.items()}, plates)
-    laws = {name: law_of(graph, name, variables, traces) for name in layout.names}
+    readings: Readings = {}
+    laws = {name: law_of(graph, name, variables, traces, readings) for name in layout.names}
     law = families(graph, layout, laws)
     return Compiled(layout, law, MaskRule(law, observed, layout.canonical), link_origins(graph, layout, laws), graph)
 
@@ -167,7 +168,7 @@ class Compiled:
         Raises:
             As :meth:`states`.
         """
-        return self.rule.edge_mask(self.states(given, of)[None], depth or DEFAULT_DEPTH)[0]
+        return self.rule.edge_mask(self.states(given, of)[None], _checked_depth(depth))[0]
 
     def dependencies(self, given: Names | Mapping[Any, Any] = (), of: Names | None = None) -> Tensor:
         """Returns D of a query: boolean (tokens, tokens); entry (i, j): the score of latent token i may
@@ -197,7 +198,7 @@ class Compiled:
         Returns:
             Findings; each prints what, where, why and how to mend it.
         """
-        return lint(self, depth or DEFAULT_DEPTH)
+        return lint(self, _checked_depth(depth))
 
     def plot_mask(
         self, given: Names | Mapping[Any, Any] = (), of: Names | None = None, depth: int | None = None
@@ -212,7 +213,7 @@ class Compiled:
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Returns the mask of a query, which of its entries are shortcuts, and the states."""
         states = self.states(given, of)
-        mask = self.rule.edge_mask(states[None], depth or DEFAULT_DEPTH)[0]
+        mask = self.rule.edge_mask(states[None], _checked_depth(depth))[0]
         return mask, mask & ~self.rule.local_mask(states[None])[0], states
 
     def _known(self, key: str | Node) -> str:
@@ -228,13 +229,29 @@ class Compiled:
         shape = self.layout.tokenizers[name].variable.shape
         if array.shape != shape:
             raise ShapeError(f"the mask of {name!r} has shape {array.shape}; its values have {shape}.")
-        return self.layout.token_mask(name, array[None])[0]
+        tokens = self.layout.token_mask(name, array[None])[0]
+        hit = np.unique(self.layout.element_slots(name)[array])
+        for slot in hit.tolist():
+            if not tokens[slot - self.layout.slots(name).start]:
+                raise QueryError(
+                    f"the mask gives a part of {self.layout.label(slot)!r}, whose elements are one token.\n"
+                    "  Give all of its elements or none."
+                )
+        return tokens
 
     def __repr__(self) -> str:
         counts = ", ".join(
             f"{name}: {s.stop - s.start}" for name, s in ((n, self.layout.slots(n)) for n in self.layout.names)
         )
         return f"<Compiled graph with {len(self.layout)} tokens ({counts}), observed={self.rule.form!r}>"
+
+
+def _checked_depth(depth: int | None) -> int:
+    if depth is None:
+        return DEFAULT_DEPTH
+    if isinstance(depth, bool) or not isinstance(depth, int) or depth < 1:
+        raise QueryError(f"depth={depth!r} is not a whole number of 1 or more.")
+    return depth
 
 
 def _as_names(names: Any, option: str) -> Any:

@@ -90,7 +90,8 @@ def _pattern(layout: Layout, families: Families, link: LinkOrigin) -> str:
         earlier = families.parents[mine][:, others].sum(1)
         if int(together.max()) > 1:
             return "drawn together" if len(together) == 1 else f"drawn together by {int(together.max())}"
-        return f"up to {int(earlier.max())} earlier ones" if earlier.any() else "independent"
+        most = int(earlier.max())
+        return f"up to {most} earlier one{'s' if most > 1 else ''}" if most else "independent"
     reached = families.parents[mine][:, others].sum(1)
     low, high, whole = int(reached.min()), int(reached.max()), others.stop - others.start
     if high == 0:

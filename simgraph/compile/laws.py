@@ -19,18 +19,25 @@ from simgraph.compile.probe import Variable
 from simgraph.compile.traced import traced_law
 from simgraph.compile.tracer import Untraceable
 from simgraph.dsl import Node
+from simgraph.dsl.links import Full
 from simgraph.errors import DeclarationError
 from simgraph.graph import Graph
 from simgraph.traces import Traces
 from simgraph.traces.distributions import as_torch, at_element
 
-__all__ = ["law_of", "received_shape"]
+__all__ = ["law_of"]
 
 _TRACES = 4
 """Traces at which a function is read and its reading checked."""
 
 
-def law_of(graph: Graph, name: str, variables: Mapping[str, Variable], traces: Traces) -> Law:
+Readings = dict[Any, Law | Untraceable]
+"""What functions were read to say, or why they cannot be read, by function and shapes."""
+
+
+def law_of(
+    graph: Graph, name: str, variables: Mapping[str, Variable], traces: Traces, readings: Readings | None = None
+) -> Law:
     """Finds the law of one event of a node.
 
     Args:
@@ -38,13 +45,16 @@ def law_of(graph: Graph, name: str, variables: Mapping[str, Variable], traces: T
         name: The node.
         variables: All variables of the graph.
         traces: Traces of the graph; the node is read at a few of them.
+        readings: What was read of other nodes; nodes of one function and of the same shapes are read once.
 
     Raises:
         DeclarationError: If a declared link does not fit the shapes of the two nodes.
     """
     node, variable = graph[name], variables[name]
-    shapes = {parameter: received_shape(graph, node, parent, variables) for parameter, parent in node.signature.parents}
-    law = _read(graph, node, variable, shapes, traces)
+    shapes = {
+        parameter: _received_shape(graph, node, parent, variables) for parameter, parent in node.signature.parents
+    }
+    law = _read(graph, node, variable, shapes, traces, {} if readings is None else readings)
     if not node.depends and node.within is None:
         return law
     try:
@@ -53,7 +63,7 @@ def law_of(graph: Graph, name: str, variables: Mapping[str, Variable], traces: T
         raise DeclarationError(f"depends= of node {name!r}: {error}\n  declared at {node.where}") from None
 
 
-def received_shape(graph: Graph, node: Node, parent: str, variables: Mapping[str, Variable]) -> tuple[int, ...]:
+def _received_shape(graph: Graph, node: Node, parent: str, variables: Mapping[str, Variable]) -> tuple[int, ...]:
     """Returns the shape of what a node's function receives of a parent; () for an object without elements."""
     if graph[parent].is_opaque:
         return ()
@@ -62,15 +72,30 @@ def received_shape(graph: Graph, node: Node, parent: str, variables: Mapping[str
     return stacked + variables[parent].event_shape
 
 
-def _read(graph: Graph, node: Node, variable: Variable, shapes: Mapping[str, tuple[int, ...]], traces: Traces) -> Law:
+def _read(
+    graph: Graph,
+    node: Node,
+    variable: Variable,
+    shapes: Mapping[str, tuple[int, ...]],
+    traces: Traces,
+    readings: Readings,
+) -> Law:
     """Returns the law as the code shows it, or the fullest one."""
     drawn = node.kind == "distribution"
     reason = "a black box: only depends= can say more"
     if drawn or (node.kind == "deterministic" and node.backend == "torch"):
-        try:
-            return traced_law(node, list(_examples(graph, node, traces)))
-        except Untraceable as error:
-            reason = str(error)
+        objects = tuple(graph[parent].is_opaque for parent in node.parents)
+        key = (node.function, node.kind, tuple(shapes.items()), variable.event_shape, objects)
+        if key not in readings:
+            try:
+                readings[key] = traced_law(node, list(_examples(graph, node, traces)))
+            except Untraceable as error:
+                readings[key] = error
+        found = readings[key]
+        if isinstance(found, Law):
+            own = {**found.origins, node.name: "traced"}
+            return replace(found, origins={name: own[name] for name in (*shapes, node.name)})
+        reason = str(found)
     event = variable.event_shape
     # What is a function of the parents is independent given them; a constant has none.
     joint = 0 if node.kind in ("deterministic", "constant") else variable.joint_dim
@@ -78,10 +103,11 @@ def _read(graph: Graph, node: Node, variable: Variable, shapes: Mapping[str, tup
     members = np.repeat(np.eye(slices, dtype=bool), int(np.prod(event, dtype=int)) // slices, axis=1)
     known = dict.fromkeys(shapes, reason)
     origins: dict[str, Origin] = dict.fromkeys(shapes, "assumed")
-    if joint and not drawn:
+    if joint == len(event) and joint:
         origins[node.name], known[node.name] = "assumed", reason
     else:
-        origins[node.name] = "traced"  # the distribution's batch shape tells, or the kind of the node
+        origins[node.name] = "declared"
+        known[node.name] = "by the batch shape of its distribution" if drawn else "a function of its parents"
     return Law(
         members=members.reshape(slices, *event),
         own=np.zeros((slices, *event), dtype=bool),
@@ -117,8 +143,15 @@ def _declared(node: Node, event: tuple[int, ...], law: Law, shapes: Mapping[str,
     members = law.members.reshape(count, size)
     family = members.argmax(0)
     links = {p: link.incidence(event, shapes[p]).reshape(size, -1) for p, link in node.depends.items()}
+    for parameter, rows in links.items():
+        if not rows.any():
+            raise DeclarationError(
+                f"the link of {parameter!r}, {node.depends[parameter]!r}, reaches no element for the shapes"
+                f" {shapes[parameter]} and {event}.\n  Leave the parameter out if the node does not use it."
+            )
     of_family = {parameter: _composed(members, rows) for parameter, rows in links.items()}
-    if node.within is None and all((of_family[p][family] == rows).all() for p, rows in links.items()):
+    uniform = all((of_family[p][family] == rows).all() for p, rows in links.items())
+    if node.within is None and uniform and not law.own.any():
         return _with_links(node, law, of_family, shapes)
 
     before = np.tri(size, k=-1, dtype=bool)
@@ -126,12 +159,15 @@ def _declared(node: Node, event: tuple[int, ...], law: Law, shapes: Mapping[str,
         # An element that shares its noise with earlier ones tells of what reaches them, too.
         within = law.own.reshape(count, size)[family] | ((family[:, None] == family) & before)
         links = {parameter: rows | _composed(within, rows) for parameter, rows in links.items()}
+    elif isinstance(node.within, Full):
+        within = before
     else:
         within = node.within.incidence(event, event).reshape(size, size) & ~np.eye(size, dtype=bool)
         if (within & ~before).any():
             raise DeclarationError(
                 f"elements of {node.name!r} would be drawn from later ones of the same event.\n"
-                f"  Link them to earlier ones, for example: {node.name}=sg.lagged(1)"
+                f'  Link them to earlier ones, for example depends={{{node.name!r}: sg.lagged(1)}}; or "independent",'
+                ' "causal", "full" for all together.'
             )
     single = Law(
         members=np.eye(size, dtype=bool).reshape(size, *event),

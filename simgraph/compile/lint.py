@@ -24,11 +24,14 @@ if TYPE_CHECKING:
 
 __all__ = ["Finding", "lint"]
 
-_TRACES = 8
+_TRACES = 32
 """Traces in which a parent's values are swapped to see whether they matter."""
 
 _BUDGET = 512
 """Tokens up to which attention is cheap."""
+
+_DEEP = 12
+"""Layers up to which a deeper network is worth a thought."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +60,7 @@ def lint(compiled: Compiled, depth: int, budget: int = _BUDGET) -> list[Finding]
         *_unused_nodes(graph),
         *_isolated(compiled, graph),
         *_unused_parents(compiled, graph, traces),
+        *_contradicted_links(graph, compiled, traces),
         *_budget(compiled, budget),
         *_depth(compiled, depth),
     ]
@@ -99,45 +103,87 @@ def _unused_parents(compiled: Compiled, graph: Graph, traces: Traces) -> Iterato
         for parent in node.parents:
             if known.get((name, parent)) == "traced":
                 slots = compiled.layout.slots(parent)
-                idle = not compiled.families.parents[mine][:, slots].any()
-                why = "none of its operations reaches the distribution"
-            else:
-                idle = _stands_still(graph, node, parent, traces)
-                why = f"with other values of {parent!r} and the same random numbers it returns the same"
-            if idle:
+                if not compiled.families.parents[mine][:, slots].any():
+                    yield Finding(
+                        "unused-parent",
+                        f"{name!r} asks for {parent!r}, but none of its operations leads from it to the distribution.\n"
+                        f"  declared at {node.where}\n  Remove the parameter, or use it.",
+                    )
+            elif _stands_still(graph, node, parent, traces):
                 yield Finding(
                     "unused-parent",
-                    f"{name!r} asks for {parent!r}, but does not use it: {why}.\n  declared at {node.where}\n"
-                    f"  Remove the parameter, or use it.",
+                    f"{name!r} did not move when {parent!r} got other values, with the same random numbers, in"
+                    f" {traces.num_simulations} traces.\n  declared at {node.where}\n"
+                    "  Remove the parameter if it does not matter. If it matters in rare cases only, all is well.",
                 )
 
 
+def _contradicted_links(graph: Graph, compiled: Compiled, traces: Traces) -> Iterator[Finding]:
+    """Finds declared links that leave out elements which do move the node."""
+    for name in compiled.layout.names:
+        node = graph[name]
+        event = compiled.layout.tokenizers[name].variable.event_shape
+        for parameter, parent in node.signature.parents:
+            if parameter not in node.depends or any(plate not in node.plates for plate in graph[parent].plates):
+                continue
+            above = compiled.layout.tokenizers[parent].variable.event_shape
+            link = node.depends[parameter].incidence(event, above)
+            for element in np.ndindex(*above):
+                free = ~link[(..., *element)]
+                if free.any() and _moves(graph, node, parent, traces, element, free):
+                    yield Finding(
+                        "contradicted-link",
+                        f"{name!r} declares that elements do not depend on {parent}{list(element)}, but they moved when"
+                        f" it got other values, with the same random numbers.\n  declared at {node.where}\n"
+                        f"  Widen depends={{{parameter!r}: ...}}. If the node only draws its random numbers in another"
+                        " order then, all is well.",
+                    )
+                    break
+
+
+def _moves(graph: Graph, node: Node, parent: str, traces: Traces, element: tuple[int, ...], free: np.ndarray) -> bool:
+    """Tells whether elements of a node move when one element of a parent gets other values."""
+    values = _with_rolled(graph, node, parent, traces, element)
+    return values is not None and not np.array_equal(values[0][..., free], values[1][..., free], equal_nan=True)
+
+
 def _stands_still(graph: Graph, node: Node, parent: str, traces: Traces) -> bool:
-    """Tells whether a node's values stay the same when the values of a parent move on by one trace."""
+    """Tells whether a node's values stay the same when a parent gets other values."""
+    values = _with_rolled(graph, node, parent, traces, ())
+    return values is not None and np.array_equal(*values, equal_nan=True)
+
+
+def _with_rolled(
+    graph: Graph, node: Node, parent: str, traces: Traces, element: tuple[int, ...]
+) -> tuple[np.ndarray, np.ndarray] | None:
+    """Returns a node's values, and those when an element of a parent moves on by one trace; None if nothing can be
+    said.
+    """
     parents = dict(node.signature.parents)
     if any(graph[name].is_opaque for name in parents.values()):
-        return False  # objects are not kept in traces
+        return None  # objects are not kept in traces
     usable = np.ones(traces.num_simulations, dtype=bool)
     for name in parents.values():
         usable &= traces.present(name).reshape(len(usable), -1).all(1)
     rows = np.flatnonzero(usable)
-    if len(rows) < 2:
-        return False
-
-    def values(shift: int) -> np.ndarray:
-        moved = {
-            parameter: np.roll(traces[name][rows], shift if name == parent else 0, axis=0)
-            for parameter, name in parents.items()
-        }
-        axes: dict[str, Sequence[Plate]] = {parameter: graph[name].plates for parameter, name in parents.items()}
-        return evaluate(node, Inputs(moved, axes, 0, len(rows), np.ones(len(rows), dtype=bool)), seed=0).values
-
-    if np.array_equal(traces[parent][rows], np.roll(traces[parent][rows], 1, axis=0)):
-        return False  # a constant cannot be told from an unused one
+    before = {parameter: traces[name][rows] for parameter, name in parents.items()}
+    after = {parameter: values.copy() for parameter, values in before.items()}
+    moved = False
+    for parameter, name in parents.items():
+        if name == parent:
+            part = (..., *element)
+            after[parameter][part] = np.roll(before[parameter], 1, axis=0)[part]
+            moved |= not np.array_equal(after[parameter], before[parameter])
+    if not moved:
+        return None  # a constant cannot be told from an unused one
+    axes: dict[str, Sequence[Plate]] = {parameter: graph[name].plates for parameter, name in parents.items()}
     try:
-        return np.array_equal(values(0), values(1), equal_nan=True)
+        return tuple(  # type: ignore[return-value]
+            evaluate(node, Inputs(values, axes, 0, len(rows), np.ones(len(rows), dtype=bool)), seed=0).values
+            for values in (before, after)
+        )
     except SimgraphError:
-        return False
+        return None
 
 
 def _budget(compiled: Compiled, budget: int) -> Iterator[Finding]:
@@ -167,12 +213,13 @@ def _depth(compiled: Compiled, depth: int) -> Iterator[Finding]:
         shortcuts = int((rule.edge_mask(states[None], depth) & ~rule.local_mask(states[None])).sum())
         if shortcuts:
             enough = _enough_depth(compiled, states)
+            deeper = f" Without shortcuts: Architecture(depth={enough})." if enough <= _DEEP else ""
             yield Finding(
                 "depth",
                 f"in {text}, tokens lie up to {enough} hops apart, and the network has {depth} layers:"
-                f" the mask has {shortcuts} shortcuts.\n"
-                f"  Nothing is wrong with that. Without shortcuts: Architecture(depth={enough}).",
+                f" the mask has {shortcuts} shortcuts.\n  Nothing is wrong with that.{deeper}",
             )
+            return  # the other question says no more
 
 
 def _enough_depth(compiled: Compiled, states: torch.Tensor) -> int:

@@ -12,7 +12,7 @@ from them must stay the same.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import networkx as nx
@@ -25,6 +25,7 @@ from simgraph.compile.carried import Tracing
 from simgraph.compile.law import Law
 from simgraph.compile.tracer import Sets, Traced, Untraceable, fresh, ids_of
 from simgraph.dsl import Node
+from simgraph.text import a_kind
 from simgraph.traces.blocks import isolated
 from simgraph.traces.distributions import call, unvalidated
 
@@ -112,18 +113,22 @@ class _Reading:
         """
         before = self.outcome(self.values)
         reached = _bits(self.sets, self.ids.reshape(-1), 0, self.count)
+        compared = not others or not self.count
         for other in others:
             for moved in _mixtures(self.count):
                 try:
                     after = self.outcome(self._mixed(other, moved))
                 except Exception:  # the function may refuse a mixture of two traces
                     continue
+                compared = True
                 if after.shape != before.shape:
                     raise Untraceable("a call at other values returns another shape")
                 touched = (reached & moved).any(1)
                 same = torch.isclose(before, after, rtol=1e-4, atol=1e-5, equal_nan=True).reshape(-1).numpy()
                 if not (same | touched).all():
                     raise Untraceable("a call at other values contradicts what its operations say")
+        if not compared:
+            raise Untraceable("it fails at all mixtures of two traces, so that its reading cannot be checked")
         return self
 
     def _mixed(self, other: Mapping[str, Any], moved: np.ndarray) -> dict[str, Tensor]:
@@ -164,19 +169,16 @@ class _Distribution(_Reading):
 
     def __init__(self, node: Node, values: Mapping[str, Tensor]) -> None:
         super().__init__(node, values)
-        try:
-            with isolated(), unvalidated(), torch.no_grad():
-                self.draw = call(node, values).sample()
-            draw = fresh(self.draw.clone(), self.sets.singletons(self.count, self.draw.shape))
-            with unvalidated(), torch.no_grad(), Tracing(self.sets):
-                self.distribution = _peeled(call(node, self.traced))
-                density = self.distribution.log_prob(draw)
-        except Untraceable:
-            raise
-        except NotImplementedError:
-            raise Untraceable("its distribution states no log density") from None
-        except Exception as error:
-            raise Untraceable(f"its code fails when it is traced ({type(error).__name__})") from error
+        with isolated(), unvalidated(), torch.no_grad():
+            self.draw = call(node, values).sample()
+        draw = fresh(self.draw.clone(), self.sets.singletons(self.count, self.draw.shape))
+
+        def density_of_draw() -> tuple[Distribution, Tensor]:
+            distribution = _peeled(call(node, self.traced))
+            return distribution, distribution.log_prob(draw)
+
+        with unvalidated():
+            self.distribution, density = _followed(self.sets, density_of_draw)
         self.batch, self.event = tuple(self.distribution.batch_shape), tuple(self.distribution.event_shape)
         if not isinstance(density, Traced) or tuple(density.shape) != self.batch:
             raise Untraceable("its log density has an unexpected shape")
@@ -212,7 +214,7 @@ class _Distribution(_Reading):
             Members and earlier elements (families, elements), and the sets of the families; None where all elements
             have the same.
         """
-        if not isinstance(self.distribution, MultivariateNormal):
+        if type(self.distribution) is not MultivariateNormal:  # of a subclass nothing is known
             return None
         size = self.event[0]
         mean = _expanded(self.distribution.loc, (*self.batch, size))
@@ -251,17 +253,28 @@ def _expanded(value: Tensor, shape: tuple[int, ...]) -> Tensor:
     return ids_of(value).expand(shape)
 
 
-def _run(sets: Sets, function: Any) -> Traced:
+def _run(sets: Sets, function: Callable[[], Any]) -> Traced:
+    result = _followed(sets, function)
+    if not isinstance(result, Tensor):
+        raise Untraceable(f"it returns {a_kind(result)}, not a tensor")
+    return result if isinstance(result, Traced) else Traced(result, ids_of(result))
+
+
+def _followed(sets: Sets, function: Callable[[], Any]) -> Any:
+    """Calls a function while all tensor operations are followed."""
+    Untraceable.latest = None
     try:
         with torch.no_grad(), Tracing(sets):
             result = function()
     except Untraceable:
         raise
+    except NotImplementedError:
+        raise Untraceable("its distribution states no log density") from None
     except Exception as error:
         raise Untraceable(f"its code fails when it is traced ({type(error).__name__})") from error
-    if not isinstance(result, Tensor):
-        raise Untraceable(f"it returns a {type(result).__name__}, not a tensor")
-    return result if isinstance(result, Traced) else Traced(result, ids_of(result))
+    if Untraceable.latest is not None:  # the function caught it
+        raise Untraceable.latest
+    return result
 
 
 def _bits(sets: Sets, ids: Tensor, start: int, count: int) -> np.ndarray:

@@ -3,7 +3,8 @@
 A function is run once, on tensors that carry beside each entry the number of a *set of input elements*.
 Every operation is carried out twice: on the values, and on the sets (:mod:`simgraph.compile.carried`). The sets are
 then valid for all values of the inputs, because a function whose course depends on a value (``if``, ``.item()``,
-NumPy) is refused.
+NumPy) is refused. One thing cannot be seen: a course that depends on whether an operation fails, at values where it
+does not fail (``try: cholesky(...) except: ...``).
 
 A constant zero annihilates: ``X @ theta`` does not depend on theta[j] where column j of the constant X is zero.
 This holds for finite values.
@@ -12,7 +13,7 @@ This holds for finite values.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -47,7 +48,17 @@ _ESCAPES = {
 
 
 class Untraceable(Exception):
-    """A function cannot be read; the message tells why."""
+    """A function cannot be read; the message tells why.
+
+    Attributes:
+        latest: The last refusal, so that one which the function itself catches still counts.
+    """
+
+    latest: ClassVar[Untraceable | None] = None
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        Untraceable.latest = self
 
 
 class Sets:
@@ -156,7 +167,7 @@ class Traced(Tensor):
         return self.value
 
     def __bool__(self) -> bool:
-        return bool(self.plain("its Python code branches on a value"))
+        return bool(self.plain("its Python code branches on a value (if, assert, validate_args=True)"))
 
     def __float__(self) -> float:
         return float(self.plain("it takes a value out of a tensor (float)"))
@@ -168,8 +179,7 @@ class Traced(Tensor):
         return int(self.plain("it uses a value as a Python index"))
 
     def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **options: Any) -> Any:
-        plain = [one.plain("it calls NumPy").numpy() if isinstance(one, Traced) else one for one in inputs]
-        return getattr(ufunc, method)(*plain, **options)
+        raise Untraceable("it calls NumPy")
 
     def __repr__(self) -> str:  # type: ignore[override]
         return f"Traced({tuple(self.shape)}, {self.dtype})"  # no numbers, so that none can be read back
@@ -194,7 +204,7 @@ class Traced(Tensor):
 
 def _guarded(name: str) -> Any:
     def method(self: Traced, *args: Any, **kwargs: Any) -> Any:
-        return getattr(self.plain(_ESCAPES[name]), name)(*args, **kwargs)
+        raise Untraceable(_ESCAPES[name])  # constants as well: what is written later would be seen there
 
     method.__name__ = name
     return method

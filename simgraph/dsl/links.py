@@ -111,7 +111,7 @@ class Sparse(Link):
         if self.entries.shape not in (child + parent, flat):
             raise DeclarationError(
                 f"a link of shape {self.entries.shape} between a child of shape {child} and a parent of shape {parent}."
-                f"\n  Accepted: {child + parent}, or elements by elements: {flat}."
+                f"\n  Accepted: {' or '.join(map(str, dict.fromkeys((child + parent, flat))))}."
             )
         return self.entries.reshape(child + parent)
 
@@ -126,7 +126,13 @@ class ByIndex(Link):
         entries = np.empty(child + parent, dtype=bool)
         for i in np.ndindex(*child):
             for j in np.ndindex(*parent):
-                entries[i + j] = bool(self.function(i, j))
+                try:
+                    entries[i + j] = bool(self.function(i, j))
+                except Exception as error:
+                    raise DeclarationError(
+                        f"a link by a function fails at the indices {i} and {j}: {error}.\n"
+                        "  Its arguments are tuples; for vectors: lambda i, j: i[0] == j[0]"
+                    ) from error
         return entries
 
 
@@ -145,7 +151,7 @@ def lagged(*lags: int, axis: int = 0) -> Link:
     """
     if not lags or not all(isinstance(lag, int) and not isinstance(lag, bool) for lag in lags):
         raise DeclarationError(f"lagged{lags!r}: the lags are whole numbers.\n  For example: lagged(1)")
-    return Along(lambda distance: np.isin(distance, lags), f"lagged({', '.join(map(str, lags))})", axis)
+    return Along(lambda distance: np.isin(distance, lags), f"lagged({', '.join(map(str, lags))}{_named(axis)})", axis)
 
 
 def window(low: int, high: int, axis: int = 0) -> Link:
@@ -158,12 +164,18 @@ def window(low: int, high: int, axis: int = 0) -> Link:
     """
     if not (isinstance(low, int) and isinstance(high, int) and low <= high):
         raise DeclarationError(f"window({low!r}, {high!r}): two whole numbers, the lower first.")
-    return Along(lambda distance: (-distance >= low) & (-distance <= high), f"window({low}, {high})", axis)
+    return Along(
+        lambda distance: (-distance >= low) & (-distance <= high), f"window({low}, {high}{_named(axis)})", axis
+    )
 
 
 def causal(axis: int = 0) -> Link:
     """Links each position along an axis to its own and all before it."""
-    return Along(lambda distance: distance >= 0, "causal()", axis)
+    return Along(lambda distance: distance >= 0, f"causal({_named(axis).lstrip(', ')})", axis)
+
+
+def _named(axis: int) -> str:
+    return f", axis={axis}" if axis else ""
 
 
 _WORDS: dict[str, Link] = {

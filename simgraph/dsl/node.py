@@ -96,6 +96,9 @@ class Node:
             details.append(f"shape={self.shape}")
         if self.plates:
             details.append("plates=" + ", ".join(plate.name for plate in self.plates))
+        if self.depends or self.within is not None:
+            own = {} if self.within is None else {self.name: self.within}
+            details.append(f"depends={ {**self.depends, **own} }")
         return f"<node {' '.join(details)}>"
 
 
@@ -305,7 +308,7 @@ def _declare(
         )
     if backend not in ("numpy", "torch"):
         raise DeclarationError(f"backend= of node {label!r} is {backend!r}; it is 'numpy' or 'torch'.")
-    links, within = _links(label, signature, depends or {}, function)
+    links, within = _links(label, signature, {} if depends is None else depends, function)
     return Node(label, function, kind, signature, shape, support, axes, vectorized, backend, links, within)
 
 
@@ -316,6 +319,11 @@ def _links(
     links: dict[str, Link] = {}
     within: Link | None = None
     known = [parameter for parameter, _ in signature.parents]
+    if not isinstance(depends, Mapping):
+        raise DeclarationError(
+            f"depends= of node {label!r} is {depends!r}; it maps parameters to links.\n"
+            f"  declared at {where(function)}\n  For example: depends={{{(known or [label])[0]!r}: 'elementwise'}}"
+        )
     for key, value in depends.items():
         if key not in known and key != label:
             raise DeclarationError(

@@ -116,6 +116,19 @@ def test_compile_refuses_what_is_no_graph():
         compile(Graph())
 
 
+def test_a_part_of_a_token_cannot_be_given():
+    with pytest.raises(QueryError, match="the mask gives a part of 'weights', whose elements are one token"):
+        compile(mixed()).states(given={"weights": [True, False, False]})
+
+
+@pytest.mark.parametrize("depth", [0, -1, True, 2.5, "4"])
+def test_depth_is_a_whole_number(schools, depth):
+    with pytest.raises(QueryError, match="is not a whole number of 1 or more"):
+        schools.edge_mask(depth=depth)
+    with pytest.raises(QueryError, match="is not a whole number of 1 or more"):
+        schools.lint(depth=depth)
+
+
 def test_a_name_that_a_mask_gives_wholly_cannot_be_asked_for(schools):
     with pytest.raises(QueryError, match="'score' is both given and asked for"):
         schools.states(given={"score": [True] * 3}, of=["score"])

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from torch.distributions import Independent, Normal, constraints
+from torch.distributions import Independent, MultivariateNormal, Normal, constraints
 
 import simgraph as sg
 from simgraph import Graph, compile, deterministic, node, plate
@@ -247,3 +247,97 @@ def test_a_chain_of_4096_tokens_compiles_and_its_mask_is_sparse():
     mask = compiled.edge_mask()
     assert int(mask.sum()) < 5 * size
     assert int(mask.sum()) < 0.5 * size * np.log2(size)
+
+
+def test_declared_links_of_a_gaussian_keep_its_shared_noise():
+    factor = torch.linalg.cholesky(torch.tensor([[1.0, 0.9, 0.0], [0.9, 1.0, 0.0], [0.0, 0.0, 1.0]]))
+
+    @node(depends={"theta": "elementwise"})
+    def x(theta):
+        return MultivariateNormal(theta, scale_tril=factor)
+
+    assert drawn_from(Graph(theta, x), "x") == {
+        "x[0]": "theta[0]",
+        "x[1]": "theta[0] theta[1] x[0]",
+        "x[2]": "theta[0] theta[1] theta[2] x[0] x[1]",
+    }
+    depends = compile(Graph(theta, x)).dependencies(given=["x"])
+    assert depends[0, 1]
+    assert depends[1, 0]
+
+
+def test_full_under_the_own_name_draws_elements_together():
+    @node(shape=2, depends={"theta": "full", "x": "full"})
+    def x(theta, rng):
+        return rng.normal(size=2)
+
+    everything = "theta[0] theta[1] theta[2]"
+    assert drawn_from(Graph(theta, x), "x") == {"x[0]": everything, "x[1]": f"{everything} x[0]"}
+
+
+def test_what_a_batch_shape_says_is_no_trace():
+    @node
+    def x(theta):
+        return Normal(theta if bool(theta[0] > 0) else -theta, 1.0)
+
+    assert origins(Graph(theta, x))["x", "x"] == ("declared", "by the batch shape of its distribution")
+
+    @deterministic(shape=2)
+    def total(theta):
+        return theta[:2]
+
+    assert origins(Graph(theta, total))["total", "total"] == ("declared", "a function of its parents")
+
+
+def test_nodes_of_one_function_are_read_once(monkeypatch):
+    calls = []
+
+    def step(previous):
+        calls.append(previous)
+        return Normal(previous, 1.0)
+
+    def chain(length):
+        first = node(name="z0")(lambda: Normal(torch.zeros(2), 1.0))
+        rest = [node(name=f"z{i}", parents={"previous": f"z{i - 1}"})(step) for i in range(1, length)]
+        graph = Graph(first, *rest)
+        traces = graph.simulate(4, seed=0, progress=False)
+        calls.clear()
+        links = compile(graph, traces).links
+        assert {link.origin for link in links} == {"traced"}
+        return sum(type(value).__name__ == "Traced" for value in calls)
+
+    assert chain(3) == chain(6) == 1
+
+
+@pytest.mark.parametrize(
+    ("depends", "message"),
+    [
+        ("elementwise", "depends= of node 'x' is 'elementwise'; it maps parameters to links."),
+        (["theta"], "depends= of node 'x' is ['theta']; it maps parameters to links."),
+        (
+            {"theta": lambda i, j: i - j},
+            "depends= of node 'x': a link by a function fails at the indices (0,) and (0,)",
+        ),
+        ({"theta": sg.window(5, 7)}, "depends= of node 'x': the link of 'theta', window(5, 7), reaches no element"),
+        ({"x": sg.window(-1, 1)}, "depends= of node 'x': elements of 'x' would be drawn from later ones"),
+    ],
+)
+def test_declarations_that_make_no_sense_are_named_with_their_node(depends, message):
+    def declared():
+        @node(shape=3, depends=depends)
+        def x(theta, rng):
+            return rng.normal(theta)
+
+        return Graph(theta, x)
+
+    with pytest.raises(DeclarationError) as caught:
+        compile(declared())
+    assert str(caught.value).startswith(message)
+
+
+def test_a_node_shows_its_declared_links():
+    @node(shape=3, depends={"theta": "elementwise", "x": sg.lagged(1)})
+    def x(theta, rng):
+        return rng.normal(theta)
+
+    assert "depends={'theta': Elementwise(), 'x': lagged(1)}" in repr(x)

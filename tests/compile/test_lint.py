@@ -57,7 +57,7 @@ def test_a_parent_that_a_distribution_does_not_use():
         return Normal(theta, 1.0)
 
     assert findings(theta, x, y) == {
-        ("unused-parent", "'y' asks for 'x', but does not use it: none of its operations reaches the distribution.")
+        ("unused-parent", "'y' asks for 'x', but none of its operations leads from it to the distribution.")
     }
 
 
@@ -66,8 +66,8 @@ def test_a_parent_that_a_simulator_does_not_use():
     def y(theta, x, rng):
         return rng.normal(x)
 
-    message = "with other values of 'theta' and the same random numbers it returns the same."
-    assert findings(theta, x, y) == {("unused-parent", f"'y' asks for 'theta', but does not use it: {message}")}
+    message = "'y' did not move when 'theta' got other values, with the same random numbers, in 32 traces."
+    assert findings(theta, x, y) == {("unused-parent", message)}
 
 
 def test_a_parent_is_used_where_it_moves_some_traces_only():
@@ -125,3 +125,28 @@ def test_a_loaded_model_is_linted_without_its_code(tmp_path):
     )
     model.save(tmp_path / "m.sg")
     assert {f.rule for f in sg.load(tmp_path / "m.sg").compiled.lint()} == {"depth"}
+
+
+def test_a_long_chain_is_not_told_to_become_as_deep():
+    found = compile(chain(40)).lint()
+    assert [f.rule for f in found] == ["depth"]
+    assert found[0].message.endswith("Nothing is wrong with that.")
+
+
+def test_a_declared_link_that_leaves_out_what_moves_the_node():
+    @node(shape=2, depends={"theta": "elementwise", "y": "independent"})
+    def y(theta, rng):
+        return rng.normal(theta.sum(), size=2)
+
+    @node(depends={"theta": "elementwise"})
+    def z(theta):
+        return Normal(theta.sum() * torch.ones(2), 1.0)
+
+    @node(shape=2, depends={"theta": "elementwise", "right": "independent"})
+    def right(theta, rng):
+        return rng.normal(theta)
+
+    found = compile(Graph(theta, y, z, right)).lint()
+    assert [f.rule for f in found] == ["contradicted-link"] * 2
+    assert found[0].message.startswith("'y' declares that elements do not depend on theta[0], but they moved")
+    assert "depends={'theta': ...}" in found[0].message

@@ -1,5 +1,6 @@
 """Laws of distribution nodes, read from their code."""
 
+import contextlib
 import time
 
 import numpy as np
@@ -274,3 +275,57 @@ def test_a_parent_that_lies_transposed_in_memory():
 def test_more_elements_than_can_be_told_apart_are_refused():
     with pytest.raises(Untraceable, match="it has more than 8192 elements to tell apart"):
         traced_law(node(name="x")(lambda t: Normal(t[0], 1.0)), [{"t": torch.zeros(10_000)}])
+
+
+def swallowing(t):
+    scale = torch.ones(2)
+    try:
+        if t[0] > 3:
+            scale = scale * t[1].exp()
+    except Exception:
+        pass
+    return Normal(t[:2], scale)
+
+
+def sharing(t):
+    constants = torch.zeros(2)
+    seen = constants.numpy()
+    constants[0] = t[0]
+    return Normal(torch.ones(2) * max(float(seen[0]) - 2.5, 0), 1.0)
+
+
+def suppressing(t):
+    with contextlib.suppress(Exception):
+        return Normal(torch.ones(2) * float(t[0]), 1.0)
+    return Normal(t[:2], 1.0)
+
+
+@pytest.mark.parametrize("function", [swallowing, sharing, suppressing])
+def test_a_refusal_that_the_function_catches_still_counts(function):
+    with pytest.raises(Untraceable):
+        law(function)
+
+
+class Reversed(MultivariateNormal):
+    """What a subclass does with its event is its own affair."""
+
+    def log_prob(self, value):
+        return super().log_prob(value.flip(-1))
+
+
+def test_subclasses_of_gaussians_are_not_taken_apart():
+    found = law(lambda t: Reversed(t[:2], torch.diag(t[2:4].exp())))
+    assert found == [((0, 1), (), (0, 1, 2, 3))]
+
+
+def test_a_reading_that_cannot_be_checked_is_refused():
+    calls = []
+
+    def fragile(t):
+        calls.append(t)
+        if len(calls) > 3:  # the draw, the reading and the first comparison
+            raise ValueError
+        return Normal(t, 1.0)
+
+    with pytest.raises(Untraceable, match="it fails at all mixtures"):
+        law(fragile, others=[(T + 1,)])

@@ -208,7 +208,6 @@ LOOSE = {
     "written twice": written_twice,
     "scattered twice": lambda t: torch.zeros(3).scatter(0, torch.tensor([1, 1, 0]), t),
     "fourier": lambda t: torch.fft.fft(t).abs(),
-    "complex": lambda t: (torch.exp(1j * t) * torch.tensor([1.0, 0.0, 2.0])).real,
     "foreach": lambda t: torch._foreach_mul([t, t * 2], 2.0)[1],
     "written where": written_where,
     "own index": lambda t: (lambda order: t[order[order]])(t.argsort()),
