@@ -4,7 +4,7 @@ import itertools
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from simgraph import causal, deterministic, lagged, node, window
@@ -23,6 +23,7 @@ def looped(child, parent, reaches):
     return found
 
 
+@settings(max_examples=300)
 @given(shapes, shapes)
 def test_full_reaches_everything_and_contains_every_other_link(child, parent):
     full = as_link("full").incidence(child, parent)
@@ -31,11 +32,13 @@ def test_full_reaches_everything_and_contains_every_other_link(child, parent):
         assert not (link.incidence(child, parent) & ~full).any()
 
 
+@settings(max_examples=300)
 @given(shapes)
 def test_elementwise_links_each_to_its_own(shape):
     assert np.array_equal(as_link("elementwise").incidence(shape, shape), looped(shape, shape, lambda i, j: i == j))
 
 
+@settings(max_examples=300)
 @given(sizes, sizes)
 def test_elementwise_broadcasts_the_parent(rows, columns):
     link = as_link("elementwise")
@@ -48,6 +51,7 @@ def test_elementwise_broadcasts_the_parent(rows, columns):
     assert link.incidence((rows,), ()).all()
 
 
+@settings(max_examples=300)
 @given(shapes, shapes, st.lists(st.integers(-2, 3), min_size=1, max_size=3), st.integers(0, 2))
 def test_lagged_links_positions_a_distance_apart(child, parent, lags, axis):
     axis %= min(len(child), len(parent))
@@ -55,12 +59,14 @@ def test_lagged_links_positions_a_distance_apart(child, parent, lags, axis):
     assert np.array_equal(lagged(*lags, axis=axis).incidence(child, parent), expected)
 
 
+@settings(max_examples=300)
 @given(shapes, shapes, st.integers(-3, 3), st.integers(0, 3))
 def test_window_links_positions_around(child, parent, low, width):
     expected = looped(child, parent, lambda i, j: low <= j[0] - i[0] <= low + width)
     assert np.array_equal(window(low, low + width).incidence(child, parent), expected)
 
 
+@settings(max_examples=300)
 @given(shapes, shapes)
 def test_causal_links_the_own_position_and_those_before(child, parent):
     expected = looped(child, parent, lambda i, j: j[0] <= i[0])
@@ -68,6 +74,7 @@ def test_causal_links_the_own_position_and_those_before(child, parent):
     assert np.array_equal(as_link("causal").incidence(child, parent), expected)
 
 
+@settings(max_examples=300)
 @given(shapes, shapes, st.integers(0, 2**32 - 1))
 def test_arrays_and_functions_say_it_entry_by_entry(child, parent, seed):
     entries = np.random.default_rng(seed).random(child + parent) < 0.5
