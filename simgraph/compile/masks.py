@@ -27,7 +27,7 @@ import torch
 from torch import Tensor
 
 from simgraph.compile.shortcuts import Shortcuts
-from simgraph.graph.bitsets import pack, unpack
+from simgraph.graph.bitsets import Words, pack, unpack
 from simgraph.graph.dependence import Dependence, Families
 
 __all__ = ["ABSENT", "LATENT", "OBSERVED", "Form", "MaskRule"]
@@ -70,14 +70,15 @@ class MaskRule:
         tokens = states.shape[1]
         masks = torch.empty((*states.shape, tokens), dtype=torch.bool)
         for rows, dependence in self._dependence(states):
-            found = self.shortcuts.add(self._blankets(dependence, states[rows]), dependence, depth)
+            readable = self._readable(dependence)
+            found = self.shortcuts.add(self._local(dependence, readable), readable, dependence, depth)
             masks[rows] = torch.from_numpy(unpack(found, tokens))
         return masks
 
     def local_mask(self, states: Tensor) -> Tensor:
         """Returns M_E without shortcuts: what a network of any depth may use; arguments as for ``edge_mask``."""
-        masks = [unpack(self._blankets(d, states[rows]), states.shape[1]) for rows, d in self._dependence(states)]
-        return torch.from_numpy(np.concatenate(masks))
+        masks = [self._local(dependence, self._readable(dependence)) for _, dependence in self._dependence(states)]
+        return torch.from_numpy(unpack(np.concatenate(masks), states.shape[1]))
 
     def dependencies(self, states: Tensor) -> Tensor:
         """Returns D: boolean (batch, tokens, tokens), entry (i, j): latent token i may depend on token j."""
@@ -98,12 +99,13 @@ class MaskRule:
             rows = slice(first, first + size)
             yield rows, Dependence(self.families, array[rows] != ABSENT, array[rows] == OBSERVED)
 
-    def _blankets(self, dependence: Dependence, states: Tensor) -> np.ndarray:
-        """Returns the rows (batch, tokens, words) of the mask without shortcuts."""
-        array = states.numpy()
-        latent = array == LATENT
-        readable = dependence.allowed
+    def _readable(self, dependence: Dependence) -> Words:
+        """Returns what each token may read without a leak (batch, tokens, words): all of D, or what o may know."""
+        allowed = dependence.allowed
         if self.form == "cached":
-            readable = readable & ~pack(latent)[:, None]
-        rows = np.where(latent[..., None], dependence.neighbours, dependence.neighbours & readable)
-        return np.asarray(rows | self.families.incidence.alone)
+            allowed = allowed & ~pack(dependence.component >= 0)[:, None]
+        return np.where(dependence.component[..., None] >= 0, dependence.depends, allowed)
+
+    def _local(self, dependence: Dependence, readable: Words) -> Words:
+        """Returns the rows (batch, tokens, words) of the mask without shortcuts."""
+        return np.asarray((dependence.neighbours & readable) | self.families.incidence.alone)

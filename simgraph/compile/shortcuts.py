@@ -3,7 +3,8 @@ r"""Shortcuts for components of latent tokens that are wider than the network is
 Where a latent token does not hear of all of :math:`D(i) = T_K \cup B_K` within ``depth`` hops through
 latents, its component K gets further arcs, all inside of :math:`T_K \cup B_K`, so that the mask stays tight:
 
-* up to 64 latents: each of them reads all of :math:`D(i)`;
+* up to 64 latents: each of them reads all of :math:`D(i)`, and so do the observed tokens at the border, if they border
+  no other component and are not more than 64;
 * more: a *tree of hubs*. The latents stand in a row that keeps neighbours close (reverse Cuthill-McKee)
   at positions 0, 1, ..., m - 1. With h = depth // 2 levels and the least b such that b^h >= m, each position
   that b^(k-1) divides is linked both ways with the nearest one before it that b^k divides, for k = 1, ..., h.
@@ -44,11 +45,12 @@ class Shortcuts:
     def __init__(self, families: Families, canonical: tuple[int, ...] | None = None, narrow: int = NARROW) -> None:
         self._families, self._canonical, self._narrow = families, canonical, narrow
 
-    def add(self, rows: Words, dependence: Dependence, depth: int) -> Words:
+    def add(self, rows: Words, readable: Words, dependence: Dependence, depth: int) -> Words:
         """Returns the rows of masks with the shortcuts that a depth needs.
 
         Args:
             rows: Rows of masks without shortcuts (batch, tokens, words).
+            readable: What each token may read without a leak, in the same shape.
             dependence: The dependence of the same queries.
             depth: Number of attention layers.
         """
@@ -72,7 +74,11 @@ class Shortcuts:
         wide = np.zeros(len(size), dtype=bool)
         wide[component[deaf]] = True
         dense = wide & ((size <= self._narrow) | (depth == 1))
-        rows = np.where(dense[component][..., None], rows | dependence.depends, rows)
+        # The observed tokens beside a component read it, too, unless they are so many that it would cost more.
+        beside = np.where(dependence.beside >= 0, dependence.beside + tokens * np.arange(batch)[:, None], len(size) - 1)
+        around = np.bincount(beside.ravel(), minlength=len(size))
+        whole = dense[component] | (dense & (around <= self._narrow))[beside]
+        rows = np.where(whole[..., None], rows | readable, rows)
         row, token = np.nonzero((wide & ~dense)[component])
         return self._with_trees(rows, dependence, row, token, component[row, token], depth) if len(row) else rows
 

@@ -113,6 +113,7 @@ class Dependence:
         allowed: What an observed token o may know without a leak, :math:`\bigcap_{K \ni o} T_K \cup B_K`
             over the components that it borders, (batch, tokens, words); other rows are empty.
         component: Label of each latent token's component, (batch, tokens); -1 for other tokens.
+        beside: Label of the only component that an observed token borders, (batch, tokens); -1 for other tokens.
     """
 
     def __init__(self, families: Families, present: np.ndarray, observed: np.ndarray) -> None:
@@ -133,6 +134,10 @@ class Dependence:
         borders = scored.take(of.families, 1)
         common = np.where(scored[..., None], known, ~np.uint64(0)).take(of.families, 1)
         bordering = observed & of.by_token.reduce(np.logical_or, borders)
+        count = labels.shape[1]
+        lowest = of.by_token.reduce(np.minimum, np.where(scored, labels, count).take(of.families, 1))
+        highest = of.by_token.reduce(np.maximum, np.where(scored, labels, -1).take(of.families, 1))
+        self.beside = np.where(bordering & (lowest == highest), highest, -1)
         self.allowed = np.where(bordering[..., None], of.by_token.reduce(np.bitwise_and, common), 0)
 
     def spread(self, news: Words) -> Words:

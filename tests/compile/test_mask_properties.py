@@ -348,7 +348,7 @@ def sound(system, question, random):
 
 
 def observed_rows(system, question, random):
-    depth = random.randint(1, 6)
+    depth = random.randint(1, 12)
     relay, cached = (rows(system.mask(question, depth, form), question.tokens) for form in ("relay", "cached"))
     borders = components(question, question.depends)
     for u in question.absent:
@@ -356,7 +356,9 @@ def observed_rows(system, question, random):
     for o in question.observed:
         knowing = [question.depends[i] for i in question.latent if o in question.depends[i]]
         allowed = set.intersection(*knowing) if knowing else set()
-        assert relay[o] == {o} | (question.blanket(o) & allowed)
+        assert {o} | (question.blanket(o) & allowed) <= relay[o] <= {o} | allowed
+        if depth >= len(question.states):
+            assert relay[o] == {o} | (question.blanket(o) & allowed)
         assert cached[o] == relay[o] - question.latent
         if len(borders[o]) != 1:
             assert not relay[o] & question.latent
@@ -389,7 +391,11 @@ def shortcuts_are_few(system, question, random):
             assert between <= 2 * (len(group) - 1)
         for i in inside:
             assert set(added[i].nonzero().flatten().tolist()) <= question.depends[i]
-    assert not added[question.states != LATENT].any()
+    assert not added[question.states == ABSENT].any()
+    borders = components(question, question.depends)
+    for o in question.observed:
+        alone = len(borders[o]) == 1 and len(next(iter(borders[o]))) > depth
+        assert not added[o].any() or (alone and (depth == 1 or not isinstance(system, TreeSystem)))
 
 
 def elimination_in_any_order(system, question, random):
