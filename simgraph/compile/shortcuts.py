@@ -4,7 +4,7 @@ Where a latent token does not hear of all of :math:`D(i) = T_K \cup B_K` within 
 latents, its component K gets further arcs, all inside of :math:`T_K \cup B_K`, so that the mask stays tight:
 
 * up to 64 latents: each of them reads all of :math:`D(i)`, and so do the observed tokens at the border, if they border
-  no other component and are not more than 64;
+  no other component and the component borders on no more than 64;
 * more: a *tree of hubs*. The latents stand in a row that keeps neighbours close (reverse Cuthill-McKee)
   at positions 0, 1, ..., m - 1. With h = depth // 2 levels and the least b such that b^h >= m, each position
   that b^(k-1) divides is linked both ways with the nearest one before it that b^k divides, for k = 1, ..., h.
@@ -74,10 +74,12 @@ class Shortcuts:
         wide = np.zeros(len(size), dtype=bool)
         wide[component[deaf]] = True
         dense = wide & ((size <= self._narrow) | (depth == 1))
-        # The observed tokens beside a component read it, too, unless they are so many that it would cost more.
+        # The observed tokens beside a component read it, too, unless it borders on so many that it would cost more.
         beside = np.where(dependence.beside >= 0, dependence.beside + tokens * np.arange(batch)[:, None], len(size) - 1)
-        around = np.bincount(beside.ravel(), minlength=len(size))
-        whole = dense[component] | (dense & (around <= self._narrow))[beside]
+        around = np.zeros_like(size)
+        inside = dense[component]
+        around[component[inside]] = unpack(dependence.depends[inside], tokens).sum(-1)
+        whole = inside | (dense & (around - size <= self._narrow))[beside]
         rows = np.where(whole[..., None], rows | readable, rows)
         row, token = np.nonzero((wide & ~dense)[component])
         return self._with_trees(rows, dependence, row, token, component[row, token], depth) if len(row) else rows
