@@ -1,4 +1,4 @@
-"""The command line: inspect, simulate, fit, sample, demo."""
+"""The command line: inspect, simulate, fit, sample, demo, benchmark."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def main() -> None:
         add_completion=False,
         pretty_exceptions_enable=False,
     )
-    for command in (inspect, simulate, fit_command, sample, demo):
+    for command in (inspect, simulate, fit_command, sample, demo, benchmark):
         app.command(name=command.__name__.removesuffix("_command"))(command)
     try:
         app()
@@ -137,6 +137,31 @@ def demo(
     run(num_simulations=simulations, num_samples=num_samples, preset=preset, figure=figure, seed=seed)
 
 
+def benchmark(
+    tasks: list[str],
+    budgets: str = "1000,10000",
+    seeds: int = 3,
+    out: Path = Path("benchmark"),
+    preset: str = "default",
+    time_limit: float | None = None,
+    classifier: str = "rf",
+    observations: int = 5,
+    draws: int = 2_500,
+) -> None:
+    """Train TASKS on budgets of simulations, and hold their posteriors against references, in the folder OUT.
+
+    --budgets 1000,10000: numbers of simulations; --seeds 3: the seeds 0, 1 and 2; --classifier rf or mlp.
+
+    Each run is kept as soon as it is done; the same command goes on where it was stopped.
+    """
+    from simgraph.benchmark.plan import Plan
+    from simgraph.benchmark.run import benchmark as run
+
+    plan = Plan(preset, time_limit, classifier, observations, draws)  # type: ignore[arg-type]
+    run(tasks, _numbers(budgets), range(seeds), out, plan)
+    print(f"\nReport: {out / 'benchmark.md'}")
+
+
 def load_graph(target: str) -> Graph:
     """Runs a Python file and returns a graph from it.
 
@@ -184,6 +209,15 @@ def _evidence(text: str) -> tuple[str, Any]:
             f"--given {name} has the value {value!r}, which is no number and no list of numbers."
         ) from None
     return name.strip(), missing(array) if np.isnan(array).any() else array
+
+
+def _numbers(text: str) -> list[int]:
+    try:
+        return [int(piece) for piece in text.split(",")]
+    except ValueError:
+        raise DeclarationError(
+            f"--budgets {text!r} is no list of whole numbers.\n  For example: --budgets 1000,10000"
+        ) from None
 
 
 def _write_csv(path: str, columns: dict[str, Any]) -> None:

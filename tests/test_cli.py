@@ -2,11 +2,14 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from simgraph import Graph, Traces
+from simgraph.benchmark import run as runner
+from simgraph.benchmark.plan import Plan
 from simgraph.cli import MODEL, load_graph, main
 
 PROGRAM = """
@@ -97,9 +100,32 @@ def test_load_graph_asks_for_a_name_when_there_are_two(tmp_path):
         load_graph(str(path))
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["two_mons"], "Did you mean 'two_moons'?"),
+        (["sir", "--budgets", "1000;x"], "--budgets '1000;x' is no list of whole numbers."),
+        (["sir", "--draws", "9999"], "'sir' has 2500 reference draws"),
+    ],
+)
+def test_a_benchmark_that_cannot_be_run_says_why(program, monkeypatch, capsys, arguments, message):
+    assert run(monkeypatch, "benchmark", *arguments) == 1
+    assert message in capsys.readouterr().err
+
+
+def test_a_benchmark_is_run_with_its_options(program, monkeypatch, capsys):
+    called = []
+    monkeypatch.setattr(runner, "benchmark", lambda *arguments: called.append(arguments))
+    options = ["--budgets", "100,200", "--seeds", "2", "--out", "results", "--preset", "fast", "--classifier", "mlp"]
+    assert run(monkeypatch, "benchmark", "sir", "slcp", *options, "--observations", "1", "--draws", "50") == 0
+    plan = Plan("fast", None, "mlp", 1, 50)
+    assert called == [(["sir", "slcp"], [100, 200], range(2), Path("results"), plan)]
+    assert "Report: results/benchmark.md" in capsys.readouterr().out
+
+
 @pytest.mark.slow
 def test_the_module_runs_as_a_program():
     done = subprocess.run([sys.executable, "-m", "simgraph", "--help"], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0
-    for command in ("inspect", "simulate", "fit", "sample", "demo"):
+    for command in ("inspect", "simulate", "fit", "sample", "demo", "benchmark"):
         assert command in done.stdout

@@ -22,16 +22,16 @@ from typing import Any, Literal
 
 import numpy as np
 
+from simgraph.benchmark.endings import end_of
 from simgraph.benchmark.pace import step_seconds
-from simgraph.benchmark.problems import PROBLEMS, Problem
+from simgraph.benchmark.problems import PROBLEMS, Problem, flat
 from simgraph.benchmark.report import facts, machine, markdown_table, write_json, write_text
 from simgraph.compile import Compiled, compile
 from simgraph.diagnostics import c2st
-from simgraph.errors import TrainingError
 from simgraph.graph.dependence import Families
 from simgraph.query import Model, fit
 from simgraph.traces import Traces
-from simgraph.train import History, Settings
+from simgraph.train import Settings
 
 __all__ = ["compare", "full", "main"]
 
@@ -181,27 +181,10 @@ def timed_settings(compiled: Compiled, traces: Traces, settings: Settings, seed:
     )
 
 
-def end_of(history: History, settings: Settings, time_limit: float) -> str:
-    """Tells what ended a training: ``"time"``, ``"patience"`` or ``"steps"``.
-
-    Raises:
-        TrainingError: If it was none of them; an interrupted run must not be kept as a finished one.
-    """
-    if len(history):
-        losses = history["validation_loss"]
-        if history[-1]["seconds"] >= time_limit:
-            return "time"
-        if len(losses) - 1 - losses.index(min(losses)) >= settings.patience:
-            return "patience"
-        if history[-1]["step"] >= settings.steps:
-            return "steps"
-    raise TrainingError("the training was interrupted or broke off; its run is not kept.")
-
-
 def posterior(model: Model, problem: Problem, evidence: Mapping[str, Any], count: int, seed: int) -> np.ndarray:
     """Draws (count, dimensions) from a model's posterior."""
     samples = model.given(**evidence).sample(list(problem.of), num_samples=count, seed=seed)
-    return np.concatenate([samples[name].reshape(count, -1).numpy() for name in problem.of], 1)
+    return flat(samples, problem.of)
 
 
 def report(runs: Sequence[Mapping[str, Any]]) -> str:

@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.distributions import Categorical, Normal, Uniform
-from torch.special import ndtr, ndtri
 
+from simgraph.benchmark.truncated import mass, truncated
 from simgraph.dsl import node
 from simgraph.graph import Graph
 
@@ -46,14 +46,8 @@ def posterior_draws(observation: np.ndarray, count: int, seed: int) -> np.ndarra
     """Draws theta (count, 2) from the exact posterior of an observation (2,), with c summed over."""
     random = np.random.default_rng(seed)
     centre, scales = torch.as_tensor(np.asarray(observation, dtype=np.float64)), torch.tensor(_SCALES).double()
-    low, high = ((edge - centre) / scales[:, None] for edge in (-_EDGE, _EDGE))
-    # Distribution functions are exact in the lower tail only, so an interval above the centre is mirrored.
-    mirrored = low + high > 0
-    low, high = torch.where(mirrored, -high, low), torch.where(mirrored, -low, high)
-    mass = ndtr(high) - ndtr(low)  # (scale, dimension)
-    chance = mass.prod(1).numpy()
+    low, high = ((edge - centre) / scales[:, None] for edge in (-_EDGE, _EDGE))  # (scale, dimension)
+    chance = mass(low, high).prod(1).numpy()
     which = random.choice(len(_SCALES), size=count, p=chance / chance.sum())
-    uniform = torch.from_numpy(random.random((count, 2)))
-    noise = ndtri(ndtr(low)[which] + uniform * mass[which])
-    noise = torch.where(mirrored[which], -noise, noise)
+    noise = truncated(low[which], high[which], torch.from_numpy(random.random((count, 2))))
     return np.asarray((centre + scales[which, None] * noise).clamp(-_EDGE, _EDGE).numpy())

@@ -18,9 +18,10 @@ from torch.distributions import MultivariateNormal, Uniform
 from simgraph.dsl import node, plate
 from simgraph.graph import Graph
 
-__all__ = ["slcp"]
+__all__ = ["RIDGE", "slcp"]
 
-_RIDGE = 1e-6
+RIDGE = 1e-6
+"""What keeps the covariance S from being singular."""
 
 draw = plate("draw", 4)
 
@@ -34,9 +35,9 @@ def theta() -> Uniform:
 def x(theta: Tensor) -> MultivariateNormal:
     s_1, s_2, rho = theta[2] ** 2, theta[3] ** 2, torch.tanh(theta[4])
     # The Cholesky factor of S, written out: the lower right entry stays positive where S is nearly singular.
-    first = torch.sqrt(s_1**2 + _RIDGE)
+    first = torch.sqrt(s_1**2 + RIDGE)
     across = rho * s_1 * s_2 / first
-    second = torch.sqrt(s_2**2 * (1 - rho**2 * s_1**2 / (s_1**2 + _RIDGE)) + _RIDGE)
+    second = torch.sqrt(s_2**2 * (1 - rho**2 * s_1**2 / (s_1**2 + RIDGE)) + RIDGE)
     rows = [torch.stack([first, torch.zeros_like(first)]), torch.stack([across, second])]
     return MultivariateNormal(theta[:2], scale_tril=torch.stack(rows))
 

@@ -14,7 +14,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from simgraph.errors import DeclarationError, MissingExtraError, ShapeError
+from simgraph.diagnostics.standard import standardised
+from simgraph.errors import DeclarationError, MissingExtraError
 
 __all__ = ["c2st"]
 
@@ -43,12 +44,8 @@ def c2st(reference: Any, samples: Any, *, classifier: Literal["mlp", "rf"] = "ml
         from sklearn.neural_network import MLPClassifier
     except ImportError:
         raise MissingExtraError("sklearn", "diagnostics", "c2st()") from None
-    first, second = (np.asarray(draws, dtype=np.float64).reshape(len(draws), -1) for draws in (reference, samples))
-    if first.shape[1] != second.shape[1]:
-        raise ShapeError(f"c2st compares draws of one dimension, not of {first.shape[1]} and {second.shape[1]}.")
-    centre, scale = first.mean(0), first.std(0, ddof=1)
-    scale = np.where(scale > 0, scale, 1.0)
-    data = (np.concatenate([first, second]) - centre) / scale
+    first, second = standardised(reference, samples)
+    data = np.concatenate([first, second])
     labels = np.concatenate([np.zeros(len(first)), np.ones(len(second))])
     if classifier == "mlp":
         width = 10 * first.shape[1]

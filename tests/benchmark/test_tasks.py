@@ -4,11 +4,12 @@ import torch
 
 import simgraph as sg
 from simgraph.benchmark import gaussian_mixture, hmm
-from simgraph.benchmark.problems import PROBLEMS
+from simgraph.benchmark.problems import PROBLEMS, TASKS, find_task, flat
 from simgraph.benchmark.references import load_reference
 from simgraph.benchmark.slcp import slcp
 from simgraph.benchmark.slcp import x as slcp_x
 from simgraph.benchmark.tree import tree
+from simgraph.errors import DeclarationError
 
 
 @pytest.mark.parametrize(
@@ -204,6 +205,69 @@ def test_the_tree_s_moments():
     # E sin^2(theta) = (1 - exp(-2 var)) / 2 for a centred Gaussian.
     assert traces["x1"].mean() == pytest.approx((1 - np.exp(-4)) / 2, abs=4 * 0.45 / count**0.5)
     assert traces["x4"].mean() == pytest.approx((1 + np.exp(-4)) / 2, abs=4 * 0.45 / count**0.5)
+
+
+# Tasks in one form
+
+WIDTHS = {
+    "two_moons": (2, 2),
+    "gaussian_linear": (10, 10),
+    "gaussian_linear_uniform": (10, 10),
+    "gaussian_mixture": (2, 2),
+    "slcp": (5, 8),
+    "slcp_distractors": (5, 100),
+    "bernoulli_glm": (10, 10),
+    "bernoulli_glm_raw": (10, 100),
+    "sir": (2, 10),
+    "lotka_volterra": (4, 20),
+    "hmm": (10, 10),
+}
+
+
+def test_every_task_is_listed():
+    assert set(WIDTHS) == set(TASKS)
+    assert all(task.name == name for name, task in TASKS.items())
+
+
+@pytest.mark.parametrize("name", list(WIDTHS))
+def test_a_task_gives_observations_evidence_and_references_in_the_graph_s_shapes(name):
+    task = find_task(name)
+    traces = task.graph.simulate(20, seed=0, progress=False)
+    parameters, data = WIDTHS[name]
+    assert task.observations().shape == (5, data)
+    for observation in task.observations():
+        assert {key: value.shape for key, value in task.evidence(observation).items()} == {
+            key: traces[key].shape[1:] for key in task.data
+        }
+    assert flat(traces, task.parameters).shape == (20, parameters)
+    for number in range(5):
+        draws = task.reference(number, 2_500)
+        assert draws.shape == (2_500, parameters)
+        assert np.isfinite(draws).all()
+        support = sg.compile(task.graph, traces).layout.tokenizers[task.parameters[0]].variable.support
+        first = draws[:, : np.prod(traces[task.parameters[0]].shape[1:], dtype=int)]
+        assert (first >= support.low).all()
+        assert (first <= support.high).all()
+    assert (task.reference(0, 10) == task.reference(0, 10)).all()
+
+
+def test_distractors_share_the_draws_of_slcp():
+    for number in range(5):
+        assert (find_task("slcp_distractors").reference(number, 50) == find_task("slcp").reference(number, 50)).all()
+        assert (
+            find_task("bernoulli_glm_raw").reference(number, 50) == find_task("bernoulli_glm").reference(number, 50)
+        ).all()
+
+
+def test_more_draws_than_were_published_are_refused():
+    with pytest.raises(DeclarationError, match="'sir' has 2500 reference draws for each observation, not 2501"):
+        find_task("sir").reference(0, 2_501)
+    assert len(find_task("gaussian_mixture").reference(0, 2_501)) == 2_501
+
+
+def test_an_unknown_task_is_named_with_the_nearest_one():
+    with pytest.raises(DeclarationError, match=r"'slpc' is no task of the benchmark.\n  Did you mean 'slcp'\?"):
+        find_task("slpc")
 
 
 # Problems

@@ -1,0 +1,186 @@
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from simgraph.benchmark import run
+from simgraph.benchmark.pictures import plot_draws, plot_scores
+from simgraph.benchmark.plan import Plan
+from simgraph.benchmark.run import benchmark
+from simgraph.benchmark.summary import report
+from simgraph.errors import DeclarationError, FileFormatError, TrainingError
+
+RNG = np.random.default_rng(0)
+
+
+@pytest.fixture
+def judge(monkeypatch):
+    """Stands for the trainings: notes what was trained, and breaks off when told so."""
+
+    def judged(task, num_simulations, seed, plan, progress):
+        if len(judged.calls) == judged.fail_at:
+            judged.fail_at = None
+            raise KeyboardInterrupt
+        judged.calls.append((task.name, num_simulations, seed))
+        score = 0.5 + 100 / num_simulations + 0.01 * seed
+        stages = {f"{stage}_seconds": 1.5 for stage in ("simulate", "train", "train_cpu", "sample", "judge")}
+        figures = {
+            "c2st": [score] * plan.observations,
+            "c2st_mean": score,
+            "mmd": [0.1] * plan.observations,
+            "mmd_mean": 0.1,
+            "validation_loss": 0.5,
+            "steps": 30,
+            "ended_by": "steps",
+            "tokens": 4,
+        }
+        return figures | stages, RNG.normal(size=(plan.draws, 2))
+
+    judged.calls, judged.fail_at = [], None
+    monkeypatch.setattr(run, "judged", judged)
+    return judged
+
+
+SMALL = Plan(observations=2, draws=50)
+
+
+def test_runs_go_from_small_budgets_to_large_ones_and_are_all_kept(tmp_path, judge, capsys, monkeypatch):
+    monkeypatch.setattr(run, "summarise", lambda *_: None)
+    monkeypatch.setattr(run, "save", lambda *_: None)
+    runs = benchmark(["two_moons", "sir"], [1_000, 500], range(2), tmp_path, SMALL)
+    assert judge.calls == [
+        (task, budget, seed) for budget in (500, 1_000) for seed in (0, 1) for task in ("two_moons", "sir")
+    ]
+    assert json.loads((tmp_path / "benchmark.json").read_text())["runs"] == runs
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 8
+    assert lines[0].startswith("two_moons, 500 simulations, seed 0: C2ST 0.700, squared MMD 0.1000;")
+
+
+def test_an_interrupted_benchmark_goes_on_where_it_stopped(tmp_path, judge, monkeypatch):
+    monkeypatch.setattr(run, "summarise", lambda *_: None)
+    judge.fail_at = 1
+    with pytest.raises(KeyboardInterrupt):
+        benchmark(["two_moons"], [500], range(2), tmp_path, SMALL)
+    assert len(json.loads((tmp_path / "benchmark.json").read_text())["runs"]) == 1
+    runs = benchmark(["two_moons"], [500], range(2), tmp_path, SMALL)
+    assert [call[2] for call in judge.calls] == [0, 1]
+    assert benchmark(["two_moons"], [500], range(2), tmp_path, SMALL) == runs
+    assert len(judge.calls) == 2
+    # Another plan is another run.
+    assert len(benchmark(["two_moons"], [500], [0], tmp_path, replace(SMALL, preset="fast"))) == 3
+    assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
+
+
+def test_the_report_has_a_row_for_all_seeds_and_shows_the_pictures(tmp_path, judge):
+    benchmark(["two_moons"], [500, 1_000], range(2), tmp_path, SMALL)
+    text = (tmp_path / "benchmark.md").read_text()
+    # The seeds have 0.700 and 0.710: their mean has the standard error 0.005.
+    assert (
+        "| two_moons | 500 | default | 2 | 0.705 | 0.005 | 0.705 0.705 | rf, 50 | 0.1000 | 1.5 | 1.5 | 1.5 | 1.5 |"
+        in text
+    )
+    for name in ("c2st_by_budget.png", "c2st_by_seconds.png", "draws_two_moons.png"):
+        assert f"]({name})" in text
+        picture = (tmp_path / name).read_bytes()
+        assert picture.startswith(b"\x89PNG")
+        assert len(picture) < 300_000
+
+
+def test_one_seed_has_no_standard_error_and_a_time_limit_is_shown(tmp_path, judge):
+    runs = benchmark(["sir"], [500], [0], tmp_path, replace(SMALL, time_limit=60.0))
+    assert "| sir | 500 | default, 60 s | 1 | 0.700 | - |" in report(runs)
+
+
+def test_draws_are_pictured_for_the_largest_budget(tmp_path, judge):
+    benchmark(["sir"], [1_000], [0], tmp_path, SMALL)
+    before = (tmp_path / "draws_sir.png").stat().st_mtime_ns
+    benchmark(["sir"], [500], [0], tmp_path, SMALL)
+    assert (tmp_path / "draws_sir.png").stat().st_mtime_ns == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"names": ["two_mons"]}, "'two_mons' is no task of the benchmark.\n  Did you mean 'two_moons'?"),
+        ({"budgets": [0]}, "a number of simulations below 1"),
+        ({"seeds": []}, "needs a task, a budget and a seed at least"),
+        ({"plan": Plan(observations=6)}, "'sir' has 5 observations, not 6"),
+        ({"plan": Plan(draws=3_000)}, "'sir' has 2500 reference draws for each observation, not 3000"),
+    ],
+)
+def test_what_cannot_be_run_is_refused_before_the_first_training(tmp_path, judge, arguments, message):
+    with pytest.raises(DeclarationError) as caught:
+        benchmark(**{"names": ["sir"], "budgets": [500], "seeds": [0], "folder": tmp_path, "plan": SMALL} | arguments)
+    assert message in str(caught.value)
+    assert not judge.calls
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ({"classifier": "svm"}, "choose 'rf' or 'mlp'"),
+        ({"preset": "fats"}, "Did you mean 'fast'"),
+        ({"time_limit": 0}, "no positive number of seconds"),
+        ({"observations": 0}, "observations=0"),
+        ({"draws": 1}, "draws=1 is too few"),
+    ],
+)
+def test_plans_check_themselves(option, message):
+    with pytest.raises(DeclarationError, match=message):
+        Plan(**option)
+
+
+def test_a_foreign_file_is_not_written_over(tmp_path, judge):
+    (tmp_path / "benchmark.json").write_text("[1, 2")
+    with pytest.raises(FileFormatError, match="holds no runs of the benchmark"):
+        benchmark(["sir"], [500], [0], tmp_path, SMALL)
+    assert (tmp_path / "benchmark.json").read_text() == "[1, 2"
+
+
+def test_an_interrupted_training_is_not_kept(tmp_path, monkeypatch):
+    def stopped(*_):
+        raise TrainingError("the training was interrupted or broke off; its run is not kept.")
+
+    monkeypatch.setattr(run, "end_of", stopped)
+    with pytest.raises(TrainingError):
+        benchmark(
+            ["gaussian_mixture"], [100], [0], tmp_path, replace(SMALL, preset="fast", time_limit=0.3), progress=False
+        )
+    assert not (tmp_path / "benchmark.json").exists()
+
+
+def test_pictures_of_draws_show_all_parameters_in_pairs():
+    for dimensions, panels in ((2, 1), (5, 3), (10, 5)):
+        draws = RNG.normal(size=(30, dimensions))
+        figure = plot_draws(draws, draws, "title")
+        assert len(figure.axes) == 2 * panels
+        assert figure.axes[2 * panels - 1].get_ylabel() == f"parameter {dimensions}"
+
+
+def test_pictures_of_scores_join_the_means():
+    figure = plot_scores({"sir": [(500, 0.7), (500, 0.8), (1_000, 0.6)]}, "simulations", joined=True)
+    points, means = figure.axes[0].lines[:2]
+    assert points.get_ydata().tolist() == [0.7, 0.8, 0.6]
+    assert means.get_ydata().tolist() == pytest.approx([0.75, 0.6])
+
+
+@pytest.mark.slow
+def test_a_short_benchmark_end_to_end(tmp_path, capsys):
+    plan = Plan(preset="fast", time_limit=1.0, observations=1, draws=100)
+    [found] = benchmark(["bernoulli_glm"], [200], [3], tmp_path, plan, progress=False)
+    assert 0.3 < found["c2st_mean"] <= 1
+    assert len(found["c2st"]) == len(found["mmd"]) == 1
+    assert found["seed"] == 3
+    assert found["tokens"] == 20
+    assert found["ended_by"] in ("time", "patience")
+    assert all(found[f"{stage}_seconds"] > 0 for stage in ("simulate", "train", "sample", "judge"))
+    assert "bernoulli_glm, 200 simulations, seed 3: C2ST" in capsys.readouterr().out
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "benchmark.json",
+        "benchmark.md",
+        "c2st_by_budget.png",
+        "c2st_by_seconds.png",
+        "draws_bernoulli_glm.png",
+    }
