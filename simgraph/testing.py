@@ -17,7 +17,7 @@ The strategies are for hypothesis: ``@given(questions())`` draws random laws wit
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from random import Random
@@ -32,7 +32,7 @@ from simgraph.compile import Compiled, compile
 from simgraph.compile.compiled import DEFAULT_DEPTH
 from simgraph.compile.masks import ABSENT, LATENT, OBSERVED
 from simgraph.dsl import Node, node, plate
-from simgraph.errors import MissingExtraError
+from simgraph.errors import MissingExtraError, QueryError
 from simgraph.graph import Graph
 from simgraph.graph.dependence import Families
 
@@ -65,6 +65,10 @@ class Question:
 
     families: Families
     states: Tensor
+
+    def __repr__(self) -> str:
+        letters = "".join("-?!"[int(state)] for state in self.states)
+        return f"<Question to {len(self.states)} tokens: {letters} (- absent, ? latent, ! observed)>"
 
     @property
     def tokens(self) -> range:
@@ -139,10 +143,16 @@ class Question:
         return {token for token in self.tokens if int(self.states[token]) == state}
 
 
-def heard(mask: Tensor, token: int, depth: int | None = None) -> set[int]:
-    """Returns the tokens whose values reach a token through so many layers of attention (None: any number)."""
+def heard(mask: Tensor, tokens: Iterable[int], depth: int | None = None) -> dict[int, set[int]]:
+    """Returns, for some tokens, those whose values reach them through so many layers of attention.
+
+    Args:
+        mask: Boolean tensor (tokens, tokens).
+        tokens: The tokens.
+        depth: Number of layers; None for any number.
+    """
     graph = nx.from_numpy_array(mask.numpy(), create_using=nx.DiGraph)
-    return set(nx.single_source_shortest_path_length(graph, token, cutoff=depth))
+    return {token: set(nx.single_source_shortest_path_length(graph, token, cutoff=depth)) for token in tokens}
 
 
 def assert_sound(question: Question, mask: Tensor, depth: int, name: Callable[[int], str] = str) -> None:
@@ -154,8 +164,8 @@ def assert_sound(question: Question, mask: Tensor, depth: int, name: Callable[[i
         depth: Number of attention layers.
         name: Names a token in the message.
     """
-    for i in question.latent:
-        missed = question.depends[i] - heard(mask, i, depth)
+    for i, found in heard(mask, question.latent, depth).items():
+        missed = question.depends[i] - found
         assert not missed, f"within {depth} layers {name(i)} never hears of {', '.join(map(name, sorted(missed)))}"
 
 
@@ -167,8 +177,8 @@ def assert_tight(question: Question, mask: Tensor, name: Callable[[int], str] = 
         mask: Boolean tensor (tokens, tokens).
         name: Names a token in the message.
     """
-    for i in question.latent:
-        leaked = heard(mask, i) - question.depends[i]
+    for i, found in heard(mask, question.latent).items():
+        leaked = found - question.depends[i]
         assert not leaked, f"{name(i)} hears of {', '.join(map(name, sorted(leaked)))}, which tells it nothing"
 
 
@@ -200,6 +210,7 @@ def check_mask(graph: Graph | Compiled, *, num_queries: int = 30, depth: int = D
 
     Raises:
         AssertionError: That names the tokens and the query.
+        QueryError: If the number of queries or the depth is no whole number of 1 or more.
 
     Example:
         >>> @node
@@ -210,6 +221,9 @@ def check_mask(graph: Graph | Compiled, *, num_queries: int = 30, depth: int = D
         ...     return Normal(theta, 1.0)
         >>> check_mask(Graph(theta, x))
     """
+    for option, value in {"num_queries": num_queries, "depth": depth}.items():
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise QueryError(f"{option}={value!r} is not a whole number of 1 or more.")
     compiled = graph if isinstance(graph, Compiled) else compile(graph)
     both = [compiled]
     if compiled.graph is not None:
@@ -287,7 +301,7 @@ def laws(draw: st.DrawFn, most: int = 12, joint: bool = True) -> Families:
 
 
 @st.composite
-def questions(draw: st.DrawFn, most: int = 12, joint: bool = True, of: Compiled | None = None) -> Question:
+def questions(draw: st.DrawFn, most: int = 12, joint: bool = True, of: Graph | Compiled | None = None) -> Question:
     """Draws questions: the condition states of a random law, or of a compiled graph.
 
     Args:
@@ -298,6 +312,7 @@ def questions(draw: st.DrawFn, most: int = 12, joint: bool = True, of: Compiled 
     """
     random = Random(draw(st.integers(0, 2**32 - 1)))
     if of is not None:
+        of = of if isinstance(of, Compiled) else compile(of)
         return Question(of.families, _states(of, _named_states(of, random)))
     families = draw(laws(most, joint))
     states = torch.tensor([_state(random) for _ in range(families.members.shape[1])])

@@ -26,8 +26,8 @@ def x(theta):
 def test_programs_about_masks_run(capsys):
     graph = Graph(theta, x)
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "masks.md").read_text(), flags=re.S)
-    assert len(blocks) == 3
-    names = {"sg": sg, "node": node, "graph": graph, "my_graph": graph}
+    assert len(blocks) == 4
+    names = {"sg": sg, "node": node, "graph": graph, "my_graph": graph, "observed": np.arange(10) < 3}
     for block in blocks:
         exec(block, names)
     printed = capsys.readouterr().out
@@ -36,6 +36,7 @@ def test_programs_about_masks_run(capsys):
     declared = Graph(theta, names["x"], names["y"])
     assert {link.origin for link in sg.compile(declared, _traces(declared)).links} == {"traced", "declared"}
     names["test_masks"]()
+    names["test_one_by_one"]()
 
 
 def _traces(graph):

@@ -7,6 +7,7 @@ from torch.distributions import Normal
 
 from simgraph import Graph, compile, node
 from simgraph.compile.masks import ABSENT, LATENT, OBSERVED, MaskRule
+from simgraph.errors import QueryError
 from simgraph.testing import (
     Question,
     assert_order_invariant,
@@ -92,3 +93,13 @@ def test_a_rule_that_follows_the_order_of_declaration_is_caught(monkeypatch):
 
     with pytest.raises(AssertionError, match="the order of declaration changes the mask"):
         assert_order_invariant(Graph(a, d), lambda compiled: torch.ones(2, dtype=torch.long))
+
+
+@pytest.mark.parametrize("options", [{"num_queries": 0}, {"num_queries": "5"}, {"depth": 0}, {"depth": True}])
+def test_a_check_of_nothing_is_refused(options):
+    with pytest.raises(QueryError, match="is not a whole number of 1 or more"):
+        check_mask(CHAIN, **options)
+
+
+def test_questions_print_shortly():
+    assert repr(question(LATENT, OBSERVED, ABSENT)) == ("<Question to 3 tokens: ?!- (- absent, ? latent, ! observed)>")

@@ -225,7 +225,12 @@ class Compiled:
         return name
 
     def _elements(self, name: str, mask: Any) -> Tensor:
-        array = np.asarray(mask, dtype=bool)
+        array = np.asarray(mask)
+        if array.dtype != bool:
+            raise QueryError(
+                f"given={{{name!r}: ...}} tells by True and False which elements are observed, and takes no values.\n"
+                f"  For all of them write given=[{name!r}]; values belong to model.given({name}=...)."
+            )
         shape = self.layout.tokenizers[name].variable.shape
         if array.shape != shape:
             raise ShapeError(f"the mask of {name!r} has shape {array.shape}; its values have {shape}.")

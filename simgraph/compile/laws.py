@@ -57,6 +57,12 @@ def law_of(
     law = _read(graph, node, variable, shapes, traces, {} if readings is None else readings)
     if not node.depends and node.within is None:
         return law
+    for parameter, parent in node.signature.parents:
+        if parameter in node.depends and graph[parent].is_opaque and not isinstance(node.depends[parameter], Full):
+            raise DeclarationError(
+                f"depends= of node {name!r}: {parent!r} is an object without elements, so that no link of them can be"
+                f" declared.\n  declared at {node.where}\n  Give {parent!r} a shape=, or leave {parameter!r} out."
+            )
     try:
         return _declared(node, variable.event_shape, law, shapes)
     except DeclarationError as error:
@@ -176,7 +182,11 @@ def _declared(node: Node, event: tuple[int, ...], law: Law, shapes: Mapping[str,
         origins=law.origins,
         notes=law.notes,
     )
-    return _with_links(node, single, links, shapes)
+    found = _with_links(node, single, links, shapes)
+    if node.within is not None or uniform:
+        return found
+    wider = f"widened, since elements may share their noise: declare {node.name!r} as well"
+    return replace(found, notes={**found.notes, **dict.fromkeys(links, wider)})
 
 
 def _composed(first: np.ndarray, second: np.ndarray) -> np.ndarray:

@@ -150,7 +150,8 @@ def lagged(*lags: int, axis: int = 0) -> Link:
                [0, 1, 0]])
     """
     if not lags or not all(isinstance(lag, int) and not isinstance(lag, bool) for lag in lags):
-        raise DeclarationError(f"lagged{lags!r}: the lags are whole numbers.\n  For example: lagged(1)")
+        given = ", ".join(map(repr, lags))
+        raise DeclarationError(f"lagged({given}): it takes one lag or more, whole numbers.\n  For example: lagged(1)")
     return Along(lambda distance: np.isin(distance, lags), f"lagged({', '.join(map(str, lags))}{_named(axis)})", axis)
 
 

@@ -50,6 +50,9 @@ def as_html(graph: Graph) -> str:
 
 def _roles(graph: Graph, given: Iterable[str | Node], of: Iterable[str | Node] | None) -> _Roles:
     """Returns the nodes that are observed or absent in a query; objects without values are neither."""
+    for option, names in (("given", given), ("of", of)):
+        if isinstance(names, (str, Node)):
+            raise DeclarationError(f"draw({option}={_name(names)!r}) is one name.\n  Write a list: [{_name(names)!r}]")
     observed = {graph[_name(key)].name for key in given}
     if of is None:
         return dict.fromkeys(observed, "observed")

@@ -132,3 +132,9 @@ def test_depth_is_a_whole_number(schools, depth):
 def test_a_name_that_a_mask_gives_wholly_cannot_be_asked_for(schools):
     with pytest.raises(QueryError, match="'score' is both given and asked for"):
         schools.states(given={"score": [True] * 3}, of=["score"])
+
+
+@pytest.mark.parametrize("values", [[0.0, 1.0, 0.5], 0.7, [1, 0, 1]])
+def test_values_are_not_taken_for_a_mask(schools, values):
+    with pytest.raises(QueryError, match=r"tells by True and False which elements are observed, and takes no values"):
+        schools.edge_mask(given={"score": values})

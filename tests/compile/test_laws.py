@@ -341,3 +341,25 @@ def test_a_node_shows_its_declared_links():
         return rng.normal(theta)
 
     assert "depends={'theta': Elementwise(), 'x': lagged(1)}" in repr(x)
+
+
+def test_a_link_that_was_widened_says_so():
+    @node(shape=3, depends={"theta": "elementwise"})
+    def x(theta, rng):
+        return theta + rng.normal()
+
+    origin, note = origins(Graph(theta, x))["x", "theta"]
+    assert (origin, note) == ("declared", "widened, since elements may share their noise: declare 'x' as well")
+
+
+def test_objects_have_no_elements_to_link():
+    @deterministic
+    def orbit(theta):
+        return [theta]
+
+    @node(shape=3, depends={"orbit": "elementwise", "x": "independent"})
+    def x(orbit, rng):
+        return rng.normal(orbit[0])
+
+    with pytest.raises(DeclarationError, match="depends= of node 'x': 'orbit' is an object without elements"):
+        compile(Graph(theta, orbit, x))

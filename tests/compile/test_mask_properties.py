@@ -562,7 +562,7 @@ def within_the_largest_tight_mask(system, question, random):
     assert_tight(question, largest)
     here = sorted(question.present)
     outside = [(i, j) for i in here for j in here if not largest[i, j]]
-    read = set().union(*(heard(largest, i) for i in question.latent)) if question.latent else set()
+    read = set().union(*heard(largest, question.latent).values())
     for i, j in outside:
         if i in read:
             wider = largest.clone()
@@ -616,7 +616,7 @@ def observed_link(system, question, random):
     asked = Question(families, torch.tensor([LATENT, OBSERVED, LATENT])[order])
     a, b = order.index(0), order.index(2)
     assert not system.depends(asked)[b, a]
-    assert b not in heard(system.mask(asked, random.randint(1, 6)), a)
+    assert b not in heard(system.mask(asked, random.randint(1, 6)), [a])[a]
 
 
 def _shuffled(states, random):

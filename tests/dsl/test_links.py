@@ -91,8 +91,8 @@ def test_arrays_and_functions_say_it_entry_by_entry(child, parent, seed):
         (lambda: as_link("elementwize"), "the link 'elementwize' is not known.\n  Did you mean 'elementwise'?"),
         (lambda: as_link(3.5), "3.5 is no link."),
         (lambda: as_link([[0.5]]), "[[0.5]] is no link."),
-        (lambda: lagged(), "lagged(): the lags are whole numbers."),
-        (lambda: lagged(1.5), "lagged(1.5,): the lags are whole numbers."),
+        (lambda: lagged(), "lagged(): it takes one lag or more, whole numbers."),
+        (lambda: lagged(1.5), "lagged(1.5): it takes one lag or more, whole numbers."),
         (lambda: window(2, 1), "window(2, 1): two whole numbers, the lower first."),
         (
             lambda: as_link("elementwise").incidence((3,), (2,)),

@@ -130,3 +130,8 @@ def test_a_node_named_end_does_not_end_a_subgraph():
     lines = Graph(mu, end).draw().splitlines()
     assert "  end_([end])" in lines
     assert "  mu --> end_" in lines
+
+
+def test_one_name_is_not_taken_for_many_letters():
+    with pytest.raises(DeclarationError, match=r"draw\(given='mu'\) is one name"):
+        graph.draw(given="mu")
