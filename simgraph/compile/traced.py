@@ -12,6 +12,7 @@ from them must stay the same.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -75,7 +76,7 @@ def dependence(function: Any, *inputs: Tensor) -> list[np.ndarray]:
     ]
 
 
-class _Reading:
+class _Reading(ABC):
     """A node's function, run once on traced tensors."""
 
     def __init__(self, node: Node, values: Mapping[str, Tensor]) -> None:
@@ -96,14 +97,15 @@ class _Reading:
             for parameter, value in self.values.items()
         }
 
-    def law(self) -> Law:
-        raise NotImplementedError
+    ids: Tensor
 
+    @abstractmethod
+    def law(self) -> Law:
+        """Returns the law that was read."""
+
+    @abstractmethod
     def outcome(self, values: Mapping[str, Tensor]) -> Tensor:
         """Returns what the function says at other values, entry by entry of ``ids``."""
-        raise NotImplementedError
-
-    ids: Tensor
 
     def checked(self, others: Sequence[Mapping[str, Any]]) -> _Reading:
         """Returns the reading itself.

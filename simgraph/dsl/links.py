@@ -7,7 +7,7 @@ the parent. Without a declaration all elements reach all.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +15,7 @@ import numpy as np
 
 from simgraph.errors import DeclarationError, did_you_mean
 
-__all__ = ["Link", "as_link", "causal", "lagged", "window"]
+__all__ = ["Link", "as_link", "causal", "lagged", "read_depends", "window"]
 
 Shape = tuple[int, ...]
 
@@ -204,3 +204,44 @@ def as_link(value: Any) -> Link:
             " window(-1, 1), a boolean array of shape (*child, *parent), or a function of two indices."
         )
     return Sparse(entries.astype(bool))
+
+
+def read_depends(
+    label: str, parameters: Sequence[str], depends: Any, declared_at: str
+) -> tuple[dict[str, Link], Link | None]:
+    """Reads the ``depends=`` of a node.
+
+    Args:
+        label: The node's name.
+        parameters: Its parameters that are parents.
+        depends: What the user wrote.
+        declared_at: Where, as ``file:line``.
+
+    Returns:
+        Links by parameter, and the link of the node's elements to one another.
+
+    Raises:
+        DeclarationError: If it is no mapping, names something else, or holds something that is no link.
+    """
+    links: dict[str, Link] = {}
+    within: Link | None = None
+    if not isinstance(depends, Mapping):
+        raise DeclarationError(
+            f"depends= of node {label!r} is {depends!r}; it maps parameters to links.\n"
+            f"  declared at {declared_at}\n  For example: depends={{{[*parameters, label][0]!r}: 'elementwise'}}"
+        )
+    for key, value in depends.items():
+        if key not in parameters and key != label:
+            raise DeclarationError(
+                f"depends= of node {label!r} names {key!r}, which is none of its parameters.\n"
+                f"  declared at {declared_at}\n  {did_you_mean(str(key), [*parameters, label])}"
+            )
+        try:
+            link = as_link(value)
+        except DeclarationError as error:
+            raise DeclarationError(f"depends= of node {label!r}: {error}\n  declared at {declared_at}") from None
+        if key == label:
+            within = link
+        else:
+            links[key] = link
+    return links, within

@@ -20,9 +20,9 @@ from typing import Any, Literal, overload
 from torch.distributions.constraints import Constraint
 
 from simgraph.dsl.axes import Plate
-from simgraph.dsl.links import Link, as_link
+from simgraph.dsl.links import Link, read_depends
 from simgraph.dsl.signature import Signature, read_signature
-from simgraph.errors import DeclarationError, did_you_mean, where
+from simgraph.errors import DeclarationError, where
 
 __all__ = ["Backend", "Kind", "Node", "deterministic", "node"]
 
@@ -308,37 +308,10 @@ def _declare(
         )
     if backend not in ("numpy", "torch"):
         raise DeclarationError(f"backend= of node {label!r} is {backend!r}; it is 'numpy' or 'torch'.")
-    links, within = _links(label, signature, {} if depends is None else depends, function)
+    links, within = read_depends(
+        label, [name for name, _ in signature.parents], {} if depends is None else depends, where(function)
+    )
     return Node(label, function, kind, signature, shape, support, axes, vectorized, backend, links, within)
-
-
-def _links(
-    label: str, signature: Signature, depends: Mapping[str, Any], function: Callable[..., Any]
-) -> tuple[dict[str, Link], Link | None]:
-    """Reads ``depends=``: links by parameter, and the link of the node's elements to one another."""
-    links: dict[str, Link] = {}
-    within: Link | None = None
-    known = [parameter for parameter, _ in signature.parents]
-    if not isinstance(depends, Mapping):
-        raise DeclarationError(
-            f"depends= of node {label!r} is {depends!r}; it maps parameters to links.\n"
-            f"  declared at {where(function)}\n  For example: depends={{{(known or [label])[0]!r}: 'elementwise'}}"
-        )
-    for key, value in depends.items():
-        if key not in known and key != label:
-            raise DeclarationError(
-                f"depends= of node {label!r} names {key!r}, which is none of its parameters.\n"
-                f"  declared at {where(function)}\n  {did_you_mean(str(key), [*known, label])}"
-            )
-        try:
-            link = as_link(value)
-        except DeclarationError as error:
-            raise DeclarationError(f"depends= of node {label!r}: {error}\n  declared at {where(function)}") from None
-        if key == label:
-            within = link
-        else:
-            links[key] = link
-    return links, within
 
 
 def _name(function: Callable[..., Any], name: str | None) -> str:
