@@ -8,7 +8,7 @@ from torch import Tensor
 
 from simgraph.compile.layout import Layout
 from simgraph.compile.links import LinkOrigin
-from simgraph.compile.masks import ABSENT, LATENT, OBSERVED, Form
+from simgraph.compile.masks import STATE_NAMES, Form
 from simgraph.graph.dependence import Families
 from simgraph.text import table
 
@@ -71,13 +71,12 @@ def mask_text(layout: Layout, mask: Tensor, shortcuts: Tensor, states: Tensor) -
     if len(layout) > _MOST:
         counts = f"{int(mask.sum())} of {mask.numel()} pairs allowed, {int(shortcuts.sum())} of them shortcuts"
         return f"Mask of {len(layout)} tokens: {counts}; see plot_mask()."
-    symbol = {ABSENT: "absent", LATENT: "latent", OBSERVED: "observed"}
     width = max(len(layout.label(slot)) for slot in range(len(layout)))
     lines = ["Edge mask (rows attend to columns, in the order of the rows):"]
     for slot in range(len(layout)):
         marks = zip(mask[slot].tolist(), shortcuts[slot].tolist(), strict=True)
         row = " ".join("◆" if shortcut else "■" if allowed else "·" for allowed, shortcut in marks)
-        lines.append(f"{layout.label(slot):<{width}}  {symbol[int(states[slot])]:<8}  {row}")
+        lines.append(f"{layout.label(slot):<{width}}  {STATE_NAMES[int(states[slot])]:<8}  {row}")
     return "\n".join([*lines, legend] if shortcuts.any() else lines)
 
 

@@ -30,12 +30,14 @@ from simgraph.compile.shortcuts import Shortcuts
 from simgraph.graph.bitsets import Words, pack, unpack
 from simgraph.graph.dependence import Dependence, Families
 
-__all__ = ["ABSENT", "LATENT", "OBSERVED", "Form", "MaskRule"]
+__all__ = ["ABSENT", "LATENT", "OBSERVED", "STATE_NAMES", "Form", "MaskRule"]
 
 Form = Literal["relay", "cached"]
 
 ABSENT, LATENT, OBSERVED = 0, 1, 2
 """Condition states of a token in one query."""
+
+STATE_NAMES = {LATENT: "latent", OBSERVED: "observed", ABSENT: "absent"}
 
 _MOST_WORDS = 2**22
 """Words of token sets that are worked on at a time."""

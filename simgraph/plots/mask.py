@@ -8,7 +8,7 @@ import numpy as np
 from torch import Tensor
 
 from simgraph.compile.layout import Layout
-from simgraph.compile.masks import ABSENT, LATENT, OBSERVED
+from simgraph.compile.masks import ABSENT, LATENT, OBSERVED, STATE_NAMES
 from simgraph.plots.canvas import new_figure
 
 if TYPE_CHECKING:
@@ -19,7 +19,6 @@ __all__ = ["paint", "plot_mask"]
 
 _COLOURS = {LATENT: (0.12, 0.47, 0.71), OBSERVED: (0.85, 0.37, 0.01), ABSENT: (0.75, 0.75, 0.75)}
 _SHORTCUT = (0.55, 0.80, 0.95)
-_NAMES = {LATENT: "latent", OBSERVED: "observed", ABSENT: "absent"}
 
 
 def plot_mask(layout: Layout, mask: Tensor, shortcuts: Tensor, states: Tensor) -> Figure:
@@ -48,7 +47,9 @@ def plot_mask(layout: Layout, mask: Tensor, shortcuts: Tensor, states: Tensor) -
         axes.tick_params(which="minor", length=0)
     axes.set_xlabel("is attended to")
     axes.set_ylabel("attends")
-    legend = [Patch(color=_COLOURS[state], label=_NAMES[state]) for state in sorted(set(states.tolist()), reverse=True)]
+    legend = [
+        Patch(color=_COLOURS[state], label=STATE_NAMES[state]) for state in sorted(set(states.tolist()), reverse=True)
+    ]
     if shortcuts.any():
         legend.append(Patch(color=_SHORTCUT, label="shortcut"))
     axes.legend(

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from simgraph.compile import Compiled, compile
 from simgraph.compile.compiled import DEFAULT_DEPTH
-from simgraph.compile.masks import ABSENT, LATENT, OBSERVED
+from simgraph.compile.masks import STATE_NAMES
 from simgraph.errors import QueryError
 from simgraph.graph import Graph
 from simgraph.testing.oracle import Question, assert_sound, assert_tight
@@ -74,10 +74,9 @@ def check_mask(graph: Graph | Compiled, *, num_queries: int = 30, depth: int = D
         choice = named_states(compiled, random)
         question = Question(compiled.families, states_of(compiled, choice))
         mask = compiled.rule.edge_mask(question.states[None], depth)[0]
-        words = {LATENT: "latent", OBSERVED: "observed", ABSENT: "absent"}
         query = "; ".join(
-            f"{words[state]}: {', '.join(label(t) for t in question.tokens if question.states[t] == state) or '-'}"
-            for state in words
+            f"{word}: {', '.join(label(t) for t in question.tokens if question.states[t] == state) or '-'}"
+            for state, word in STATE_NAMES.items()
         )
         try:
             assert_sound(question, mask, depth, label)
