@@ -31,6 +31,7 @@ from simgraph.threads import one_thread
 from simgraph.traces.seeds import torch_stream
 from simgraph.train import Settings
 from simgraph.train.conditions import Pool
+from simgraph.train.gradients import Workers
 
 __all__ = ["chains", "main", "masks", "step"]
 
@@ -94,14 +95,14 @@ def step(
     graph = hidden_markov(tokens // 2)
     settings = Settings(batch_size=batch_size, architecture=architecture or Architecture())
     traces = graph.simulate(1_000, seed=SEED, progress=False)
-    with one_thread():
+    with Workers.start() as workers:
         run, data = prepare(compile(graph, traces), traces, settings, SEED)
         run.pool = pool = _TimedPool(run.conditions, run.compiled, run.depth, run.generator)
         cycle = math.ceil(Pool._USES * pool.size / batch_size)
         for _ in range(2):
-            run.step(data)
+            run.step(data, workers)
         pool.times.clear()
-        steps = [seconds(partial(run.step, data)) for _ in range(cycles * cycle)]
+        steps = [seconds(partial(run.step, data, workers)) for _ in range(cycles * cycle)]
     return {
         "tokens": tokens // 2 * 2,
         "batch_size": batch_size,

@@ -12,13 +12,13 @@ import torch
 
 from simgraph.compile import Compiled
 from simgraph.compile.layout import Tokens
-from simgraph.threads import one_thread
 from simgraph.traces import Traces
 from simgraph.traces.blocks import isolated
 from simgraph.traces.seeds import integer_seed, torch_stream
 from simgraph.train import Settings
 from simgraph.train.conditions import Conditions
 from simgraph.train.fit import _Run, build
+from simgraph.train.gradients import Workers
 
 __all__ = ["prepare", "seconds", "step_seconds"]
 
@@ -39,9 +39,9 @@ def prepare(compiled: Compiled, traces: Traces, settings: Settings, seed: int) -
 
 def step_seconds(compiled: Compiled, traces: Traces, settings: Settings, seed: int) -> float:
     """Returns the median seconds of a training step, after a warm-up."""
-    with one_thread():
+    with Workers.start() as workers:
         run, tokens = prepare(compiled, traces, settings, seed)
-        times = [seconds(partial(run.step, tokens)) for _ in range(_WARM_UP + _STEPS)]
+        times = [seconds(partial(run.step, tokens, workers)) for _ in range(_WARM_UP + _STEPS)]
     return statistics.median(times[_WARM_UP:])
 
 

@@ -1,48 +1,100 @@
-"""Masked attention over few tokens.
+"""Masked attention over a modest number of tokens.
 
-``scaled_dot_product_attention`` is made for long sequences; with a handful of tokens nearly all of its
-time on a CPU goes into tiny matrix products. Up to ``FEW`` tokens the products are written out as sums
-of element-wise products with the batch as the innermost axis, which vectorise; both ways agree.
+``scaled_dot_product_attention`` is made for long sequences and for devices with many cores. On a CPU, with ten or
+twenty tokens, most of its time goes into tiny matrix products, copies, and a softmax over rows that are shorter than a
+vector register. Two forms take its place there, and all three agree:
+
+- *few* (up to ``FEW`` keys): the products are sums of element-wise products with the batch as innermost axis, which
+  vectorise whatever the number of tokens;
+- *short* (while training): the softmax is written as an exponential, which vectorises over the whole batch, and a sum.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
-from torch.nn.functional import scaled_dot_product_attention
+from torch.nn.functional import linear, scaled_dot_product_attention
 
-__all__ = ["FEW", "attend"]
+__all__ = ["FEW", "attend", "project"]
 
 FEW = 8
-"""Up to so many keys the element-wise form is the faster one on a CPU."""
+"""Up to so many keys the element-wise form is the fastest one on a CPU."""
 
-# Axes: h heads, d features of one head, q queries, k keys, b batch (innermost).
+# All tensors are (tokens, batch, width), the width made of heads * features. What is innermost in memory differs:
+# the batch for few tokens, the width for more.
 
 
-def attend(query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None) -> Tensor:
+def project(weight: Tensor, x: Tensor, keys: int) -> Sequence[Tensor]:
+    """Returns queries, keys and values in the memory layout that :func:`attend` is fast in.
+
+    Args:
+        weight: Their three matrices on top of each other, (3 * width, width).
+        x: Tokens (tokens, batch, width).
+        keys: Number of keys that will be attended to.
+
+    Returns:
+        Three tensors (tokens, batch, width).
+    """
+    if x.device.type == "cpu" and keys <= FEW:
+        products = (weight @ x.flatten(0, 1).T).view(3, -1, *x.shape[:2])
+        return products.permute(0, 2, 3, 1).unbind(0)
+    return [linear(x, part) for part in weight.chunk(3)]
+
+
+def attend(
+    query: Tensor, key: Tensor, value: Tensor, heads: int, bias: Tensor | None = None, mask: Tensor | None = None
+) -> Tensor:
     """Attention of queries over keys.
 
     Args:
-        query: (h, d, q, b).
-        key: (h, d, k, b).
-        value: (h, d, k, b).
-        bias: Boolean mask or float bias added to the logits, broadcastable to (b, h, q, k); a boolean is
-            true where attention is allowed. Every query has a key that it may attend to. None: all allowed.
+        query: (queries, batch, width).
+        key: (keys, batch, width).
+        value: (keys, batch, width).
+        heads: Number of heads; divides the width.
+        bias: Added to the logits, (heads, queries, keys).
+        mask: True where attention is allowed, (batch or 1, queries, keys). Every query has a key that it may
+            attend to. None: all allowed.
 
     Returns:
-        (h, d, q, b).
+        (queries, batch, width).
     """
-    if query.device.type == "cpu" and key.shape[2] <= FEW:
-        return _few(query, key, value, bias)
-    q, k, v = (part.permute(3, 0, 2, 1) for part in (query, key, value))
-    return scaled_dot_product_attention(q, k, v, attn_mask=bias).permute(1, 3, 2, 0)
+    if query.device.type != "cpu" or (len(key) > FEW and not torch.is_grad_enabled()):
+        return _long(query, key, value, heads, bias, mask)
+    return (_few if len(key) <= FEW else _short)(query, key, value, heads, bias, mask)
 
 
-def _few(query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None) -> Tensor:
-    logits = query.shape[1] ** -0.5 * (query.unsqueeze(3) * key.unsqueeze(2)).sum(1)  # h q k b
+def _few(query: Tensor, key: Tensor, value: Tensor, heads: int, bias: Tensor | None, mask: Tensor | None) -> Tensor:
+    q, k, v = (part.permute(2, 0, 1).unflatten(0, (heads, -1)) for part in (query, key, value))  # h d tokens b
+    logits = q.shape[1] ** -0.5 * (q.unsqueeze(3) * k.unsqueeze(2)).sum(1)  # h q k b
     if bias is not None:
-        if bias.dtype == torch.bool:
-            bias = torch.zeros(bias.shape).masked_fill(~bias, float("-inf"))
-        logits = logits + bias.permute(1, 2, 3, 0)
-    weights = logits.softmax(2)
-    return (weights.unsqueeze(1) * value.unsqueeze(2)).sum(3)
+        logits = logits + bias.unsqueeze(-1)
+    if mask is not None:
+        logits = logits.masked_fill(~mask.permute(1, 2, 0), float("-inf"))
+    attended = (logits.softmax(2).unsqueeze(1) * v.unsqueeze(2)).sum(3)
+    return attended.flatten(0, 1).permute(1, 2, 0)
+
+
+def _short(query: Tensor, key: Tensor, value: Tensor, heads: int, bias: Tensor | None, mask: Tensor | None) -> Tensor:
+    tokens, batch, width = query.shape
+    features = width // heads
+    q, k, v = (part.reshape(len(part), -1, features).transpose(0, 1) for part in (query, key, value))  # bh tokens d
+    logits = ((features**-0.5 * q) @ k.mT).unflatten(0, (batch, heads))
+    if bias is not None:
+        logits = logits + bias
+    if mask is not None:
+        logits = logits.masked_fill(~mask.unsqueeze(1), float("-inf"))
+    weights = (logits - logits.detach().amax(-1, keepdim=True)).exp().flatten(0, 1)
+    attended = weights @ v / weights.sum(-1, keepdim=True)
+    return attended.transpose(0, 1).reshape(tokens, batch, width)
+
+
+def _long(query: Tensor, key: Tensor, value: Tensor, heads: int, bias: Tensor | None, mask: Tensor | None) -> Tensor:
+    q, k, v = (part.unflatten(2, (heads, -1)).permute(1, 2, 0, 3) for part in (query, key, value))  # b h tokens d
+    allowed = None if mask is None else mask.unsqueeze(1)
+    if bias is not None:
+        bias = bias.unsqueeze(0)
+        allowed = bias if allowed is None else bias.masked_fill(~allowed, float("-inf"))
+    attended = scaled_dot_product_attention(q, k, v, attn_mask=allowed)
+    return attended.permute(2, 0, 1, 3).flatten(2)

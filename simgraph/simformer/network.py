@@ -17,13 +17,13 @@ from torch.nn.functional import gelu, layer_norm
 
 from simgraph.compile.masks import OBSERVED
 from simgraph.errors import DeclarationError
-from simgraph.simformer.attention import attend
+from simgraph.simformer.attention import attend, project
 from simgraph.simformer.embeddings import NoiseEmbedding, TokenEmbedding
 
 __all__ = ["Architecture", "Memory", "Simformer"]
 
 Memory = Sequence[tuple[Tensor, Tensor]]
-"""Keys and values of observed tokens by layer, each (heads, features, tokens, batch)."""
+"""Keys and values of observed tokens by layer, each (tokens, batch, width)."""
 
 MOST_PAIRED = 128
 """Up to so many identifiers, each pair of them has a learned attention bias."""
@@ -31,8 +31,7 @@ MOST_PAIRED = 128
 _PAIR_SCALE = 8.0
 """Speeds the learning of these biases up: an attention logit of 6 singles one token out of twenty."""
 
-# Inside the network tokens come first, (tokens, batch, width), and queries, keys and values are products
-# with the batch innermost, (heads, features, tokens, batch): attention over few tokens then needs no copy.
+# Inside the network tokens come first, (tokens, batch, width): attention then needs no copy, whatever its form.
 
 
 @dataclass(frozen=True)
@@ -181,25 +180,21 @@ class _Block(nn.Module):
     ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
         scale, shift, gate, scale2, shift2, gate2 = modulation
         y = layer_norm(x, x.shape[-1:]) * scale + shift
-        tokens, batch, width = y.shape
-        products = self.attention_in.weight @ y.reshape(tokens * batch, width).T
-        query, key, value = products.view(3, self.heads, -1, tokens, batch)
+        known = 0 if memory is None else len(memory[0])
+        query, key, value = project(self.attention_in.weight, y, known + len(y))
         own = (key, value)
         if memory is not None:
-            key, value = (torch.cat(pair, 2) for pair in zip(memory, own, strict=True))
-        attended = attend(query, key, value, self._bias(mask, pairs, same)).reshape(width, tokens * batch)
-        x = x + gate * self.attention_out(attended.T).view(tokens, batch, width)
+            key, value = (torch.cat(pair) for pair in zip(memory, own, strict=True))
+        x = x + gate * self.attention_out(attend(query, key, value, self.heads, self._bias(pairs, same), mask))
         y = layer_norm(x, x.shape[-1:]) * scale2 + shift2
         return x + gate2 * self.down(gelu(self.up(y))), own
 
-    def _bias(self, mask: Tensor | None, pairs: tuple[Tensor, Tensor], same: Tensor | None) -> Tensor | None:
-        """Returns what is added to the logits, (batch or 1, heads, queries, keys), or a boolean mask, or None."""
+    def _bias(self, pairs: tuple[Tensor, Tensor], same: Tensor | None) -> Tensor | None:
+        """Returns what is added to the logits, (heads, queries, keys), or None."""
         bias: Tensor | None = None
         if self.pair_bias is not None:
-            bias = _PAIR_SCALE * self.pair_bias[:, pairs[0][:, None], pairs[1]].unsqueeze(0)
+            bias = _PAIR_SCALE * self.pair_bias[:, pairs[0][:, None], pairs[1]]
         if self.plate_bias is not None and same is not None:
-            plates = torch.einsum("ph,pqk->hqk", self.plate_bias, same).unsqueeze(0)
+            plates = torch.einsum("ph,pqk->hqk", self.plate_bias, same)
             bias = plates if bias is None else bias + plates
-        if bias is None:
-            return None if mask is None else mask.unsqueeze(1)
-        return bias if mask is None else bias.masked_fill(~mask.unsqueeze(1), float("-inf"))
+        return bias

@@ -10,7 +10,7 @@ import contextlib
 import copy
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import cast
 
@@ -21,14 +21,13 @@ from tqdm.auto import tqdm
 
 from simgraph.compile import Compiled
 from simgraph.compile.layout import Tokens
-from simgraph.compile.masks import LATENT
 from simgraph.errors import TrainingError
 from simgraph.simformer import Architecture, Denoiser, Simformer
-from simgraph.threads import one_thread
 from simgraph.traces import Traces
 from simgraph.traces.blocks import isolated
 from simgraph.traces.seeds import integer_seed, torch_stream
 from simgraph.train.conditions import Conditions, Pool
+from simgraph.train.gradients import Workers
 from simgraph.train.history import History
 from simgraph.train.muon import Muon
 from simgraph.train.ranges import Ranges
@@ -125,8 +124,7 @@ def train(
     with isolated():
         torch.manual_seed(integer_seed(seed, "weights"))
         denoiser = build(compiled, settings.architecture)
-    conditions = Conditions(compiled, queries)
-    run = _Run(compiled, denoiser, conditions, settings, generator)
+    run = _Run(compiled, denoiser, Conditions(compiled, queries), settings, generator)
     judge = _Validation(run, validation, torch_stream(seed, "validation"))
     best = copy.deepcopy(denoiser)
     history = History()
@@ -134,7 +132,7 @@ def train(
     running, since = 0.0, 0
 
     with (
-        one_thread(),
+        Workers.start() as workers,
         tqdm(total=settings.steps, desc="training", unit="step", disable=not progress) as bar,
         contextlib.suppress(KeyboardInterrupt),
     ):
@@ -144,7 +142,7 @@ def train(
             if time_limit is not None:
                 spent = max(spent, elapsed / time_limit)
             rate = run.set_rate(min(spent, 1.0))
-            loss = run.step(training)
+            loss = run.step(training, workers)
             if not math.isfinite(loss):
                 if not len(history):
                     raise TrainingError(f"the loss is {loss} at step {step}: the traces cannot be learned from.")
@@ -154,7 +152,7 @@ def train(
             last = step == settings.steps or spent >= 1
             if step % every and not last:
                 continue
-            validation_loss = judge()
+            validation_loss = judge(workers)
             improved = validation_loss < history.best
             history = history.with_row(
                 step=step,
@@ -210,22 +208,19 @@ class _Run:
             optimizer.param_groups[0]["lr"] = peak * factor
         return self.peaks[0] * factor
 
-    def step(self, tokens: Tokens) -> float:
+    def step(self, tokens: Tokens, workers: Workers) -> float:
         """Takes one step on a random batch; returns its loss."""
         size = self.batch_size
         batch = tokens[torch.randint(len(tokens), (size,), generator=self.generator)]
         states, masks = self.ask(batch)
         sigma = self.settings.noise.sample(size, self.generator)
         noise = torch.randn(batch.values.shape, generator=self.generator)
-        loss = mean_loss(self.denoiser, batch.values, noise, sigma, states, masks)
-        for optimizer in self.optimizers:
-            optimizer.zero_grad()
-        loss.backward()
+        loss = workers.backward(self.denoiser, (batch.values, noise, sigma, states, masks))
         nn.utils.clip_grad_norm_(self.rest, self.settings.clip)
         for optimizer in self.optimizers:
             optimizer.step()
         self.averaged.update_parameters(self.denoiser)
-        return loss.item()
+        return loss
 
     def ask(self, batch: Tokens) -> tuple[Tensor, Tensor]:
         """Draws a condition state and its mask for each trace of a batch."""
@@ -250,26 +245,9 @@ class _Validation:
         self.sigma = run.settings.noise.sample(len(rows), generator)
         self.noise = torch.randn(self.batch.values.shape, generator=generator)
 
-    @torch.no_grad()
-    def __call__(self) -> float:
-        total, count = 0.0, 0.0
-        averaged = cast(Denoiser, self.run.averaged.module)
-        for rows in self._chunks():
-            x_0, noise, sigma = self.batch.values[rows], self.noise[rows], self.sigma[rows]
-            total += float(averaged.loss(x_0, noise, sigma, self.states[rows], self.masks[rows]).sum())
-            count += float((self.states[rows] == LATENT).sum())
-        return total / max(count, 1.0)
-
-    def _chunks(self) -> Iterator[slice]:
-        size = self.run.batch_size
-        for start in range(0, len(self.batch), size):
-            yield slice(start, start + size)
-
-
-def mean_loss(denoiser: Denoiser, x_0: Tensor, noise: Tensor, sigma: Tensor, states: Tensor, masks: Tensor) -> Tensor:
-    """Returns the mean loss of the latent tokens of a batch."""
-    latent = (states == LATENT).sum().clamp_min(1)
-    return denoiser.loss(x_0, noise, sigma, states, masks).sum() / latent
+    def __call__(self, workers: Workers) -> float:
+        batch = (self.batch.values, self.noise, self.sigma, self.states, self.masks)
+        return workers.loss(cast(Denoiser, self.run.averaged.module), batch, self.run.batch_size)
 
 
 def _stalled(history: History, patience: int) -> bool:

@@ -1,86 +1,117 @@
-"""Both ways of attention agree."""
+"""All forms of attention agree."""
 
 import pytest
 import torch
 from torch.nn.functional import scaled_dot_product_attention
 
 from simgraph.simformer import attention
-from simgraph.simformer.attention import FEW, attend
+from simgraph.simformer.attention import FEW, attend, project
 
 BATCH, HEADS, FEATURES = 5, 2, 4
+WIDTH = HEADS * FEATURES
 
 
 def parts(queries, keys):
-    """Query, key and value, (heads, features, tokens, batch)."""
+    """Query, key and value, (tokens, batch, width)."""
     generator = torch.Generator().manual_seed(queries + 100 * keys)
     return [
-        torch.randn(HEADS, FEATURES, count, BATCH, generator=generator, dtype=torch.float64, requires_grad=True)
+        torch.randn(count, BATCH, WIDTH, generator=generator, dtype=torch.float64, requires_grad=True)
         for count in (queries, keys, keys)
     ]
 
 
 def biases(queries, keys):
+    """Bias and mask by name."""
     generator = torch.Generator().manual_seed(7)
 
-    def mask(*lead):
-        allowed = torch.rand(*lead, queries, keys, generator=generator) < 0.5
+    def mask(count):
+        allowed = torch.rand(count, queries, keys, generator=generator) < 0.5
         allowed[..., 0] = True
         return allowed
 
-    def real(*lead):
-        return torch.randn(*lead, queries, keys, generator=generator, dtype=torch.float64)
+    def real():
+        return torch.randn(HEADS, queries, keys, generator=generator, dtype=torch.float64)
 
     return {
-        "none": None,
-        "one mask": mask(1, 1),
-        "masks": mask(BATCH, 1),
-        "bias by head": real(1, HEADS),
-        "bias and mask": real(1, HEADS).masked_fill(~mask(BATCH, 1), float("-inf")),
+        "none": (None, None),
+        "one mask": (None, mask(1)),
+        "masks": (None, mask(BATCH)),
+        "bias": (real(), None),
+        "bias and mask": (real(), mask(BATCH)),
+        "bias and one mask": (real(), mask(1)),
     }
 
 
-def reference(query, key, value, bias):
-    q, k, v = (part.permute(3, 0, 2, 1) for part in (query, key, value))
-    return scaled_dot_product_attention(q, k, v, attn_mask=bias).permute(1, 3, 2, 0)
+def reference(query, key, value, heads, bias=None, mask=None):
+    q, k, v = (part.unflatten(2, (heads, -1)).permute(1, 2, 0, 3) for part in (query, key, value))
+    total = torch.zeros(BATCH, heads, len(query), len(key), dtype=q.dtype)
+    if bias is not None:
+        total = total + bias
+    if mask is not None:
+        total = total.masked_fill(~mask.unsqueeze(1), float("-inf"))
+    return scaled_dot_product_attention(q, k, v, attn_mask=total).permute(2, 0, 1, 3).flatten(2)
 
 
 @pytest.mark.parametrize(("queries", "keys"), [(1, 1), (3, 3), (2, FEW), (FEW, FEW), (FEW + 1, FEW + 1), (3, FEW + 4)])
-@pytest.mark.parametrize("name", ["none", "one mask", "masks", "bias by head", "bias and mask"])
+@pytest.mark.parametrize("name", ["none", "one mask", "masks", "bias", "bias and mask", "bias and one mask"])
 def test_attention_agrees_with_torch_in_values_and_gradients(queries, keys, name):
-    bias = biases(queries, keys)[name]
+    bias, mask = biases(queries, keys)[name]
     results = []
     for function in (attend, reference):
         inputs = parts(queries, keys)
-        out = function(*inputs, bias)
-        assert out.shape == (HEADS, FEATURES, queries, BATCH)
+        out = function(*inputs, HEADS, bias, mask)
+        assert out.shape == (queries, BATCH, WIDTH)
         (out * torch.arange(out.numel()).reshape(out.shape).cos()).sum().backward()
         results.append([out, *(part.grad for part in inputs)])
     for mine, expected in zip(*results, strict=True):
         assert torch.allclose(mine, expected, rtol=1e-10, atol=1e-12)
+    with torch.no_grad():
+        assert torch.allclose(attend(*inputs, HEADS, bias, mask), results[1][0], rtol=1e-10, atol=1e-12)
 
 
-def test_gradients_reach_a_float_bias():
-    for keys in (3, FEW + 2):
-        bias = torch.zeros(1, HEADS, 3, keys, dtype=torch.float64, requires_grad=True)
-        attend(*parts(3, keys), bias)[:, 0].sum().backward()
-        assert bias.grad.abs().sum() > 0
+@pytest.mark.parametrize("keys", [4, FEW + 2])
+def test_large_logits_stay_finite(keys):
+    query, key, value = parts(2, keys)
+    out = attend(1e4 * query, key, value, HEADS)
+    out.sum().backward()
+    assert torch.allclose(out, reference(1e4 * query, key, value, HEADS))
+    assert query.grad.isfinite().all()
 
 
-def test_masked_keys_change_nothing_at_all():
-    for keys in (4, FEW + 2):
-        query, key, value = (part.detach() for part in parts(2, keys))
-        mask = torch.ones(1, 1, 2, keys, dtype=torch.bool)
-        mask[..., 0, 1] = False
-        before = attend(query, key, value, mask)
-        key[:, :, 1], value[:, :, 1] = 1e3, -1e3
-        after = attend(query, key, value, mask)
-        assert torch.equal(before[:, :, 0], after[:, :, 0])
-        assert not torch.equal(before[:, :, 1], after[:, :, 1])
+@pytest.mark.parametrize("keys", [3, FEW + 2])
+def test_gradients_reach_a_bias(keys):
+    bias = torch.zeros(HEADS, 3, keys, dtype=torch.float64, requires_grad=True)
+    attend(*parts(3, keys), HEADS, bias)[..., 0].sum().backward()
+    assert bias.grad.abs().sum() > 0
 
 
-def test_the_two_ways_are_really_two(monkeypatch):
+@pytest.mark.parametrize("keys", [4, FEW + 2])
+@pytest.mark.parametrize("training", [True, False])
+def test_masked_keys_change_nothing_at_all(keys, training):
+    query, key, value = (part.detach() for part in parts(2, keys))
+    mask = torch.ones(1, 2, keys, dtype=torch.bool)
+    mask[:, 0, 1] = False
+    with torch.set_grad_enabled(training):
+        before = attend(query, key, value, HEADS, None, mask)
+        key[1], value[1] = 1e3, -1e3
+        after = attend(query, key, value, HEADS, None, mask)
+    assert torch.equal(before[0], after[0])
+    assert not torch.equal(before[1], after[1])
+
+
+@pytest.mark.parametrize("keys", [3, FEW + 2])
+def test_projections_are_matrix_products(keys):
+    x, weight = torch.randn(keys, BATCH, WIDTH), torch.randn(3 * WIDTH, WIDTH)
+    for mine, expected in zip(project(weight, x, keys), (x @ weight.T).chunk(3, -1), strict=True):
+        assert torch.allclose(mine, expected, atol=1e-5)
+
+
+def test_the_forms_are_really_three(monkeypatch):
     called = []
-    monkeypatch.setattr(attention, "_few", lambda *a: called.append(1) or reference(*a))
-    attend(*parts(2, FEW), None)
-    attend(*parts(2, FEW + 1), None)
-    assert len(called) == 1
+    for name in ("_few", "_short", "_long"):
+        monkeypatch.setattr(attention, name, lambda *a, name=name: called.append(name) or reference(*a))
+    attend(*parts(2, FEW), HEADS)
+    attend(*parts(2, FEW + 1), HEADS)
+    with torch.no_grad():
+        attend(*parts(2, FEW + 1), HEADS)
+    assert called == ["_few", "_short", "_long"]

@@ -13,6 +13,7 @@ from simgraph import Graph, Traces, compile, node
 from simgraph.errors import TrainingError
 from simgraph.traces import Column
 from simgraph.train import fit, train
+from simgraph.train.gradients import Workers
 
 COLUMNS = ["step", "seconds", "learning_rate", "training_loss", "validation_loss"]
 
@@ -73,7 +74,7 @@ def test_the_returned_weights_are_those_of_the_best_evaluation(monkeypatch):
     losses = iter([3.0, 1.0, 2.0, 4.0])
     seen = []
 
-    def judge(self):
+    def judge(self, workers):
         seen.append({name: value.clone() for name, value in self.run.averaged.module.state_dict().items()})
         return next(losses)
 
@@ -85,7 +86,7 @@ def test_the_returned_weights_are_those_of_the_best_evaluation(monkeypatch):
 
 def test_training_stops_when_it_no_longer_improves(monkeypatch):
     losses = iter([1.0, *[2.0] * 20])
-    monkeypatch.setattr(fit._Validation, "__call__", lambda self: next(losses))
+    monkeypatch.setattr(fit._Validation, "__call__", lambda self, workers: next(losses))
     assert tiny(pair(), steps=20, evaluations=20, patience=3).history["step"] == [1, 2, 3, 4]
 
 
@@ -100,11 +101,11 @@ def test_a_time_limit_ends_training_early_with_an_evaluation():
 def test_an_interrupt_returns_the_best_weights_so_far(monkeypatch, interrupted):
     original, calls = fit._Run.step, []
 
-    def step(self, tokens):
+    def step(self, tokens, workers):
         calls.append(1)
         if len(calls) == interrupted:
             raise KeyboardInterrupt
-        return original(self, tokens)
+        return original(self, tokens, workers)
 
     monkeypatch.setattr(fit._Run, "step", step)
     trained = tiny(pair())
@@ -124,7 +125,7 @@ def test_ten_traces_are_enough():
 
 
 def test_a_loss_that_is_not_finite_from_the_start_is_an_error(monkeypatch):
-    monkeypatch.setattr(fit._Run, "step", lambda self, tokens: math.nan)
+    monkeypatch.setattr(fit._Run, "step", lambda self, tokens, workers: math.nan)
     with pytest.raises(TrainingError, match="the loss is nan at step 1"):
         tiny(pair())
 
@@ -132,9 +133,9 @@ def test_a_loss_that_is_not_finite_from_the_start_is_an_error(monkeypatch):
 def test_a_loss_that_stops_being_finite_ends_training_with_the_best_weights(monkeypatch):
     original, calls = fit._Run.step, []
 
-    def step(self, tokens):
+    def step(self, tokens, workers):
         calls.append(1)
-        return math.inf if len(calls) == 7 else original(self, tokens)
+        return math.inf if len(calls) == 7 else original(self, tokens, workers)
 
     monkeypatch.setattr(fit._Run, "step", step)
     assert tiny(pair()).history["step"] == [3, 6]
@@ -167,14 +168,14 @@ def test_missing_tokens_are_absent_in_every_question():
     spoilt = Column(np.where(present, traces["score"], np.nan), present)
     columns = {"mu": traces["mu"], "effect": traces["effect"], "score": spoilt}
     asked = []
-    original = fit.mean_loss
+    original = Workers.backward
 
-    def recorded(denoiser, x_0, noise, sigma, states, masks):
-        asked.append((states, masks))
-        return original(denoiser, x_0, noise, sigma, states, masks)
+    def recorded(self, denoiser, batch):
+        asked.append(batch[3:])
+        return original(self, denoiser, batch)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(fit, "mean_loss", recorded)
+        patch.setattr(Workers, "backward", recorded)
         compiled = tiny(graph, Traces(columns, plates=traces.plates)).compiled
     assert asked
     for states, masks in asked:

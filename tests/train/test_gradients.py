@@ -1,0 +1,61 @@
+"""Parts of a batch give the gradient of the whole."""
+
+import pytest
+import torch
+from samples import mixed, plated
+
+from simgraph import compile
+from simgraph.compile.masks import LATENT
+from simgraph.simformer import Architecture
+from simgraph.train.conditions import Conditions
+from simgraph.train.fit import build
+from simgraph.train.gradients import Workers
+
+SMALL = Architecture(width=8, depth=2, heads=2, widening=2)
+
+
+def problem(graph, rows=7):
+    generator = torch.Generator().manual_seed(0)
+    traces = graph.simulate(rows + 20, seed=0, progress=False)
+    compiled = compile(graph, traces).fit(traces)
+    torch.manual_seed(0)
+    denoiser = build(compiled, SMALL)
+    with torch.no_grad():
+        for parameter in denoiser.parameters():
+            parameter.add_(0.1 * torch.randn(parameter.shape, generator=generator))
+    x_0 = compiled.layout.tokenize_traces(traces, generator)[torch.arange(rows)].values
+    states = Conditions(compiled).draw(rows, generator)
+    noise, sigma = torch.randn(x_0.shape, generator=generator), torch.linspace(0.1, 3, rows)
+    return denoiser, (x_0, noise, sigma, states, compiled.rule.edge_mask(states, 2))
+
+
+@pytest.mark.parametrize("graph", [mixed(), plated()])
+@pytest.mark.parametrize("rows", [1, 2, 7])
+def test_the_gradient_is_that_of_the_mean_loss_of_latent_tokens(graph, rows):
+    denoiser, batch = problem(graph, rows)
+    expected = denoiser.loss(*batch).sum() / (batch[3] == LATENT).sum()
+    gradients = torch.autograd.grad(expected, list(denoiser.parameters()), allow_unused=True)
+    with Workers.start() as workers:
+        loss = workers.backward(denoiser, batch)
+        assert workers.loss(denoiser, batch, 3) == pytest.approx(loss, rel=1e-5)
+    assert loss == pytest.approx(expected.item(), rel=1e-5)
+    for parameter, gradient in zip(denoiser.parameters(), gradients, strict=True):
+        if gradient is None:
+            assert parameter.grad is None
+        else:
+            assert torch.allclose(parameter.grad, gradient, rtol=1e-3, atol=1e-6)
+
+
+def test_gradients_do_not_pile_up():
+    denoiser, batch = problem(mixed())
+    with Workers.start() as workers:
+        workers.backward(denoiser, batch)
+        first = [parameter.grad for parameter in denoiser.parameters()]
+        workers.backward(denoiser, batch)
+    assert all(torch.equal(a, p.grad) for a, p in zip(first, denoiser.parameters(), strict=True) if a is not None)
+
+
+def test_an_error_in_a_part_is_raised():
+    denoiser, batch = problem(mixed())
+    with Workers.start() as workers, pytest.raises(RuntimeError):
+        workers.backward(denoiser, (batch[0][..., :0], *batch[1:]))
