@@ -144,21 +144,23 @@ def benchmark(
     out: Path = Path("benchmark"),
     preset: str = "default",
     time_limit: float | None = None,
-    classifier: str = "rf",
-    observations: int = 5,
+    classifiers: str = "rf",
+    questions: int | None = None,
     draws: int = 2_500,
+    against: str = "",
 ) -> None:
-    """Train TASKS on budgets of simulations, and hold their posteriors against references, in the folder OUT.
+    """Train TASKS on budgets of simulations, and hold their answers against right draws, in the folder OUT.
 
-    --budgets 1000,10000: numbers of simulations; --seeds 3: the seeds 0, 1 and 2; --classifier rf or mlp.
+    --budgets 1000,10000: numbers of simulations; --seeds 3: the seeds 0, 1 and 2; --classifiers rf,mlp: random forest
+    and the network of sbibm; --questions: how many of a task's questions; --against npe: sbi's NPE on the same traces.
 
     Each run is kept as soon as it is done; the same command goes on where it was stopped.
     """
     from simgraph.benchmark.plan import Plan
     from simgraph.benchmark.run import benchmark as run
 
-    plan = Plan(preset, time_limit, classifier, observations, draws)  # type: ignore[arg-type]
-    run(tasks, _numbers(budgets), range(seeds), out, plan)
+    plan = Plan(preset, time_limit, tuple(_words(classifiers)), questions, draws)
+    run(tasks, _numbers(budgets), range(seeds), out, plan, against=_words(against))
     print(f"\nReport: {out / 'benchmark.md'}")
 
 
@@ -218,6 +220,10 @@ def _numbers(text: str) -> list[int]:
         raise DeclarationError(
             f"--budgets {text!r} is no list of whole numbers.\n  For example: --budgets 1000,10000"
         ) from None
+
+
+def _words(text: str) -> list[str]:
+    return [word.strip() for word in text.split(",") if word.strip()]
 
 
 def _write_csv(path: str, columns: dict[str, Any]) -> None:

@@ -105,7 +105,7 @@ def test_load_graph_asks_for_a_name_when_there_are_two(tmp_path):
     [
         (["two_mons"], "Did you mean 'two_moons'?"),
         (["sir", "--budgets", "1000;x"], "--budgets '1000;x' is no list of whole numbers."),
-        (["sir", "--draws", "9999"], "'sir' has 2500 reference draws"),
+        (["sir", "--draws", "9999"], "'sir' has 5000 reference draws"),
     ],
 )
 def test_a_benchmark_that_cannot_be_run_says_why(program, monkeypatch, capsys, arguments, message):
@@ -115,11 +115,25 @@ def test_a_benchmark_that_cannot_be_run_says_why(program, monkeypatch, capsys, a
 
 def test_a_benchmark_is_run_with_its_options(program, monkeypatch, capsys):
     called = []
-    monkeypatch.setattr(runner, "benchmark", lambda *arguments: called.append(arguments))
-    options = ["--budgets", "100,200", "--seeds", "2", "--out", "results", "--preset", "fast", "--classifier", "mlp"]
-    assert run(monkeypatch, "benchmark", "sir", "slcp", *options, "--observations", "1", "--draws", "50") == 0
-    plan = Plan("fast", None, "mlp", 1, 50)
-    assert called == [(["sir", "slcp"], [100, 200], range(2), Path("results"), plan)]
+    monkeypatch.setattr(runner, "benchmark", lambda *arguments, **options: called.append((*arguments, options)))
+    options = [
+        "--budgets",
+        "100,200",
+        "--seeds",
+        "2",
+        "--out",
+        "results",
+        "--preset",
+        "fast",
+        "--classifiers",
+        "rf,mlp",
+    ]
+    assert (
+        run(monkeypatch, "benchmark", "sir", "slcp", *options, "--questions", "1", "--draws", "50", "--against", "npe")
+        == 0
+    )
+    plan = Plan("fast", None, ("rf", "mlp"), 1, 50)
+    assert called == [(["sir", "slcp"], [100, 200], range(2), Path("results"), plan, {"against": ["npe"]})]
     assert "Report: results/benchmark.md" in capsys.readouterr().out
 
 

@@ -24,16 +24,19 @@ import numpy as np
 
 from simgraph.benchmark.endings import end_of
 from simgraph.benchmark.pace import step_seconds
-from simgraph.benchmark.problems import PROBLEMS, Problem, flat
 from simgraph.benchmark.report import facts, machine, markdown_table, write_json, write_text
+from simgraph.benchmark.tasks import Task, find_task
 from simgraph.compile import Compiled, compile
 from simgraph.diagnostics import c2st
 from simgraph.graph.dependence import Families
-from simgraph.query import Model, fit
+from simgraph.query import fit
 from simgraph.traces import Traces
 from simgraph.train import Settings
 
 __all__ = ["compare", "full", "main"]
+
+COMPARED = ("gaussian_linear", "hmm", "slcp")
+"""Tasks that masks are compared on."""
 
 DRAWS = 2_500
 
@@ -51,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         prog="python -m simgraph.benchmark.derived_masks", description="Compares derived masks with the full mask."
     )
     parser.add_argument("folder", nargs="?", default="docs", help="where to write derived_masks.json and .md")
-    parser.add_argument("--tasks", nargs="+", choices=list(PROBLEMS), default=list(PROBLEMS))
+    parser.add_argument("--tasks", nargs="+", choices=COMPARED, default=list(COMPARED))
     parser.add_argument("--budgets", nargs="+", type=int, default=[1_000, 10_000], help="numbers of simulations")
     parser.add_argument("--seconds", type=float, default=180.0, help="wall seconds of each training")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
@@ -95,13 +98,13 @@ def compare(
         missing = [mask for mask in masks if (task, budget, mask, seed, time_limit) not in done]
         if not missing:
             continue
-        problem = PROBLEMS[task](draws)
+        problem = find_task(task)
         traces = problem.graph.simulate(budget, seed=seed, progress=False)
         compiled = compile(problem.graph, traces)
         for mask in missing:
             arm = full(compiled) if mask == "full" else compiled
             print(f"{task}, {budget} simulations, {mask} mask, seed {seed}, {time_limit:g} s", flush=True)
-            found = judged(problem, arm, traces, settings, seed, time_limit, progress)
+            found = judged(problem, arm, traces, settings, seed, time_limit, draws, progress)
             run = dict(zip(KEY, (task, budget, mask, seed, time_limit), strict=True))
             runs.append({**run, **found, "machine": machine(seed)})
             write_json(kept, {"runs": runs})
@@ -124,15 +127,16 @@ def key_of(run: Mapping[str, Any]) -> tuple[Any, ...]:
 
 
 def judged(
-    problem: Problem,
+    task: Task,
     compiled: Compiled,
     traces: Traces,
     settings: Settings,
     seed: int,
     time_limit: float,
+    count: int,
     progress: bool,
 ) -> dict[str, Any]:
-    """Trains once, and holds the posteriors of all observations against their references.
+    """Trains once, and holds so many draws for each of a task's questions against their references.
 
     Raises:
         TrainingError: If training was interrupted, or broke off.
@@ -142,18 +146,19 @@ def judged(
     model = fit(compiled, traces, seed=seed, preset=planned, time_limit=time_limit, progress=progress)
     worked = time.process_time() - begin
     ending = end_of(model.history, planned, time_limit)
-    given, depth = tuple(problem.evidence[0]), planned.architecture.depth
+    questions = [task.question(number) for number in range(task.questions)]
     begin = time.monotonic()
-    draws = [
-        posterior(model, problem, evidence, len(reference), seed)
-        for evidence, reference in zip(problem.evidence, problem.reference, strict=True)
-    ]
+    draws = [question.ask(model, count, seed) for question in questions]
     sampled = time.monotonic()
-    scores = [c2st(reference, draw, classifier="rf") for reference, draw in zip(problem.reference, draws, strict=True)]
+    scores = [
+        c2st(question.reference(count, 0), draw, classifier="rf")
+        for question, draw in zip(questions, draws, strict=True)
+    ]
+    given, of, depth = tuple(questions[0].evidence), tuple(questions[0].latent), planned.architecture.depth
     return {
         "c2st": scores,
         "c2st_mean": float(np.mean(scores)),
-        "c2st_draws": len(draws[0]),
+        "c2st_draws": count,
         "validation_loss": model.history.best,
         "steps": int(model.history[-1]["step"]),
         "planned_steps": planned.steps,
@@ -162,7 +167,7 @@ def judged(
         "cpu_seconds": worked,  # fewer than the wall's where the machine was busy with other things
         "sample_seconds": sampled - begin,
         "tokens": len(compiled.layout),
-        "pairs": int(compiled.edge_mask(given=given, of=problem.of, depth=depth).sum()),
+        "pairs": int(compiled.edge_mask(given=given, of=of, depth=depth).sum()),
     }
 
 
@@ -179,12 +184,6 @@ def timed_settings(compiled: Compiled, traces: Traces, settings: Settings, seed:
         evaluations=math.ceil(_MARGIN * settings.evaluations),
         ema=settings.ema / _MARGIN,
     )
-
-
-def posterior(model: Model, problem: Problem, evidence: Mapping[str, Any], count: int, seed: int) -> np.ndarray:
-    """Draws (count, dimensions) from a model's posterior."""
-    samples = model.given(**evidence).sample(list(problem.of), num_samples=count, seed=seed)
-    return flat(samples, problem.of)
 
 
 def report(runs: Sequence[Mapping[str, Any]]) -> str:

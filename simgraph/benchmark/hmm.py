@@ -3,36 +3,31 @@ r"""A hidden Markov model of ten steps whose signs are hidden.
 :math:`\theta_0 \sim N(0, s^2)`, :math:`\theta_i \sim N(\theta_{i-1}, s^2)` and :math:`x_i \sim N(\theta_i^2, s^2)` with
 :math:`s = 0.5`. The data tell nothing about the sign of a state, but neighbours share it.
 
-The exact posterior comes from forward filtering and backward sampling on a grid: with :math:`f_i` the law of
-:math:`\theta_i` given :math:`x_0, \dots, x_i`,
-
-.. math:: f_i(\theta) \propto N(x_i; \theta^2, s^2) \int N(\theta; u, s^2) f_{i-1}(u) du, \qquad
-          p(\theta_{i-1} | \theta_i, x) \propto N(\theta_i; \theta_{i-1}, s^2) f_{i-1}(\theta_{i-1}).
+Exact draws of any states and data given all others come from :mod:`simgraph.benchmark.sum_product`.
 
 References:
     Gloeckler, Deistler, Weilbach, Wood and Macke, "All-in-one simulation-based inference" (2024), the task "HMM".
-    Cappe, Moulines and Ryden, Inference in Hidden Markov Models (2005), section 3.1 (filtering, backward kernels).
 """
 
 from __future__ import annotations
+
+from collections.abc import Mapping
 
 import numpy as np
 from torch import Tensor
 from torch.distributions import Normal
 
+from simgraph.benchmark import sum_product
+from simgraph.benchmark.sum_product import Scalar
 from simgraph.dsl import node
 from simgraph.graph import Graph
 
-__all__ = ["STEPS", "hidden_markov", "hmm", "posterior_draws"]
+__all__ = ["STEPS", "conditional_draws", "hidden_markov", "hmm", "posterior_draws"]
 
 STEPS = 10
 """Number of hidden states, and of data."""
 
 _SCALE = 0.5
-
-_CELL = 0.005
-"""Width of the grid's cells. The narrowest law along the grid, that of a state of size r given its datum, has the
-standard deviation 1 / (4 r): ten cells wide for r = 5, which is three standard deviations of the last state."""
 
 
 def _first() -> Normal:
@@ -67,38 +62,35 @@ def posterior_draws(observation: np.ndarray, count: int, seed: int) -> np.ndarra
         count: Number of draws.
         seed: Seed of the draws.
     """
-    data = np.asarray(observation, dtype=np.float64)
-    random = np.random.default_rng(seed)
-    # Beyond the edge every state lies eight standard deviations off its datum, and nothing else draws it there.
-    edge = np.sqrt(max(data.max(), 0.0) + 8 * _SCALE)
-    half = int(np.ceil(edge / _CELL))
-    grid = (np.arange(-half, half) + 0.5) * _CELL
-    kernel = _bell(grid[:, None] - grid)
-    filtered = [_normalised(_bell(grid) * _bell(data[0] - grid**2))]
-    for datum in data[1:]:
-        filtered.append(_normalised(kernel @ filtered[-1] * _bell(datum - grid**2)))
-
-    cells = np.empty((count, len(data)), dtype=np.int64)
-    cells[:, -1] = _pick(filtered[-1][None], np.zeros(count, dtype=np.int64), random)
-    for step in range(len(data) - 2, -1, -1):
-        reached, rows = np.unique(cells[:, step + 1], return_inverse=True)
-        cells[:, step] = _pick(kernel[reached] * filtered[step], rows, random)
-    return np.asarray(grid[cells] + _CELL * (random.random(cells.shape) - 0.5))
+    given = {f"x_{step}": float(datum) for step, datum in enumerate(observation)}
+    draws = sum_product.conditional_draws(_scalars(len(given)), given, count, seed)
+    return np.stack([draws[f"theta_{step}"] for step in range(len(given))], 1)
 
 
-def _bell(distance: np.ndarray) -> np.ndarray:
-    return np.asarray(np.exp(-0.5 * (distance / _SCALE) ** 2))
+def conditional_draws(
+    values: Mapping[str, np.ndarray], observed: Mapping[str, np.ndarray], count: int, seed: int
+) -> dict[str, np.ndarray]:
+    """Draws all states and data from their exact law given any of them.
+
+    Args:
+        values: Values of one trace by name, scalars; those that are not observed are not read.
+        observed: Whether a variable is observed, by name.
+        count: Number of draws.
+        seed: Seed of the draws.
+
+    Returns:
+        Draws (count,) by name; of an observed variable its value.
+
+    Raises:
+        EvidenceError: If the observed values do not fit together.
+    """
+    given = {name: float(values[name]) for name, seen in observed.items() if seen}
+    return sum_product.conditional_draws(_scalars(STEPS), given, count, seed)
 
 
-def _normalised(weights: np.ndarray) -> np.ndarray:
-    return np.asarray(weights / weights.sum())
-
-
-def _pick(weights: np.ndarray, rows: np.ndarray, random: np.random.Generator) -> np.ndarray:
-    """Draws a column for each numbered row of ``weights`` (rows, columns)."""
-    height, width = weights.shape
-    cumulative = np.cumsum(weights, 1)
-    # All rows in one increasing sequence: row r runs from r to r + 1, so that one search serves them all.
-    steps = (cumulative / cumulative[:, -1:] + np.arange(height)[:, None]).ravel()
-    found = np.searchsorted(steps, rows + random.random(len(rows)), side="right") - rows * width
-    return np.asarray(np.clip(found, 0, width - 1))
+def _scalars(steps: int) -> dict[str, Scalar]:
+    """Returns the nodes of the graph of a chain."""
+    nodes = {"theta_0": Scalar(None, np.zeros_like, _SCALE)}
+    for step in range(1, steps):
+        nodes[f"theta_{step}"] = Scalar(f"theta_{step - 1}", np.positive, _SCALE)
+    return nodes | {f"x_{step}": Scalar(f"theta_{step}", np.square, _SCALE) for step in range(steps)}

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal, get_args
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
 
 from simgraph.errors import DeclarationError
 from simgraph.train import Settings
 
-__all__ = ["Classifier", "Plan"]
+__all__ = ["CLASSIFIERS", "Plan"]
 
-Classifier = Literal["rf", "mlp"]
+CLASSIFIERS = ("rf", "mlp")
+"""Classifiers of the two-sample test: the random forest of the Simformer paper, the network of sbibm."""
 
 
 @dataclass(frozen=True)
@@ -20,24 +22,29 @@ class Plan:
     Attributes:
         preset: Preset of the training.
         time_limit: Seconds after which training ends.
-        classifier: Classifier of the two-sample test, ``"rf"`` or ``"mlp"``.
-        observations: Number of observations, the first of the task's.
+        classifiers: Classifiers of the two-sample test, of ``"rf"`` and ``"mlp"``.
+        questions: Number of questions, the first of the task's; all by default.
         draws: Draws on each side of the comparison.
     """
 
     preset: str = "default"
     time_limit: float | None = None
-    classifier: Classifier = "rf"
-    observations: int = 5
+    classifiers: tuple[str, ...] = ("rf",)
+    questions: int | None = None
     draws: int = 2_500
 
     def __post_init__(self) -> None:
         Settings.of(self.preset)
         if self.time_limit is not None and not self.time_limit > 0:
             raise DeclarationError(f"time_limit={self.time_limit!r} is no positive number of seconds.")
-        if self.classifier not in get_args(Classifier):
-            raise DeclarationError(f"classifier={self.classifier!r} is not known; choose 'rf' or 'mlp'.")
-        if self.observations < 1:
-            raise DeclarationError(f"observations={self.observations!r} is not a whole number of 1 or more.")
+        unknown = set(self.classifiers) - set(CLASSIFIERS)
+        if unknown or not self.classifiers:
+            raise DeclarationError(f"classifiers={self.classifiers!r}: choose of 'rf' and 'mlp'.")
+        if self.questions is not None and self.questions < 1:
+            raise DeclarationError(f"questions={self.questions!r} is not a whole number of 1 or more.")
         if self.draws < 10:
             raise DeclarationError(f"draws={self.draws!r} is too few to compare; 10 is the least.")
+
+    def key(self) -> Mapping[str, Any]:
+        """Returns all of it as it is kept in JSON."""
+        return {**asdict(self), "classifiers": list(self.classifiers)}

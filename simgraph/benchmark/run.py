@@ -1,4 +1,4 @@
-"""The benchmark: trains tasks on budgets of simulations, and holds the posteriors against their references.
+"""The benchmark: trains tasks on budgets of simulations, and holds the answers against right draws.
 
 Each run is kept as soon as it is done, and a run that is kept is not repeated: an interrupted command goes on where it
 stopped. The report and the pictures show all runs of the folder, those of earlier commands among them.
@@ -9,27 +9,26 @@ from __future__ import annotations
 import importlib.util
 import itertools
 import json
-import math
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from tqdm.auto import tqdm
 
-from simgraph.benchmark.endings import end_of
+from simgraph.benchmark.methods import METHODS, Learned, check_method
 from simgraph.benchmark.pictures import plot_draws, save
 from simgraph.benchmark.plan import Plan
-from simgraph.benchmark.problems import Task, find_task, flat
+from simgraph.benchmark.posteriors import Posteriors
+from simgraph.benchmark.question import Question
 from simgraph.benchmark.report import machine, write_json
 from simgraph.benchmark.summary import line, summarise, title
+from simgraph.benchmark.tasks import Task, find_task
 from simgraph.diagnostics import c2st, mmd
-from simgraph.errors import DeclarationError, FileFormatError, MissingExtraError
+from simgraph.errors import DeclarationError, FileFormatError, MissingExtraError, did_you_mean
 from simgraph.plots.canvas import new_figure
-from simgraph.query import fit
-from simgraph.train import Settings
 
 __all__ = ["benchmark"]
 
@@ -44,6 +43,7 @@ def benchmark(
     folder: str | Path,
     plan: Plan | None = None,
     *,
+    against: Sequence[str] = (),
     progress: bool = True,
 ) -> list[dict[str, Any]]:
     """Trains and judges what is not kept yet; writes benchmark.json, benchmark.md and pictures to a folder.
@@ -54,6 +54,7 @@ def benchmark(
         seeds: Seeds of simulation, training and draws.
         folder: Where the runs are kept.
         plan: How to train and to judge.
+        against: Other methods that learn from the same traces, directly after: ``"npe"``, that of sbi.
         progress: Whether to show progress bars.
 
     Returns:
@@ -61,14 +62,17 @@ def benchmark(
 
     Raises:
         FileFormatError: If the folder's benchmark.json is something else.
-        DeclarationError: If a task is not known, or has fewer observations or reference draws than asked for.
-        MissingExtraError: If matplotlib or scikit-learn is not installed.
+        DeclarationError: If a task or a method is not known, a method cannot be run on a task, or a task has fewer
+            questions or reference draws than asked for.
+        MissingExtraError: If matplotlib, scikit-learn or another method is not installed.
         TrainingError: If a training was interrupted; what was done before it is kept.
     """
     plan = Plan() if plan is None else plan
     tasks = [find_task(name) for name in names]
-    for task in tasks:
+    methods = _methods(against)
+    for task, method in itertools.product(tasks, methods):
         _check(task, plan)
+        check_method(method, task)
     if any(budget < 1 for budget in budgets):
         raise DeclarationError(f"budgets={list(budgets)} holds a number of simulations below 1.")
     if not (tasks and budgets and seeds):
@@ -77,16 +81,18 @@ def benchmark(
     target = Path(folder)
     kept = target / RUNS
     runs = _load(kept)
+    train = _Trainings(plan, progress)
     # The cheap ones first: all tasks have an answer early.
-    for budget, seed, task in itertools.product(sorted(set(budgets)), seeds, tasks):
-        key = _key(task.name, budget, seed, plan)
+    for budget, seed, task, method in itertools.product(sorted(set(budgets)), seeds, tasks, methods):
+        key = {"task": task.name, "method": method, "num_simulations": budget, "seed": seed, **plan.key()}
         if any(_is(run, key) for run in runs):
             continue
-        found, draws = judged(task, budget, seed, plan, progress)
-        run = {**key, **found, "machine": machine(seed)}
+        found, draws = judged(task, train(task, method, budget, seed), seed, plan, progress)
+        run = {**key, **found, "floor": _floor(task, plan, runs, progress), "machine": machine(seed)}
         runs.append(run)
-        if budget == max(other["num_simulations"] for other in runs if other["task"] == task.name):
-            figure = plot_draws(draws, task.reference(0, plan.draws), f"{title(run)}, C2ST {run['c2st'][0]:.3f}")
+        largest = max(other["num_simulations"] for other in runs if other["task"] == task.name)
+        if method == "simgraph" and budget == largest and draws.shape[1] > 1:
+            figure = plot_draws(draws, task.question(0).reference(plan.draws, 0), title(run))
             save(figure, target / f"draws_{task.name}.png")
         write_json(kept, {"runs": runs})
         tqdm.write(line(run))
@@ -95,50 +101,93 @@ def benchmark(
     return runs
 
 
-def judged(
-    task: Task, num_simulations: int, seed: int, plan: Plan, progress: bool
-) -> tuple[dict[str, Any], np.ndarray]:
-    """Trains once, and holds the posteriors of the observations against their references.
+@dataclass(frozen=True)
+class _Training:
+    """What a method learned, and how long it took: traces, wall seconds and processor seconds."""
+
+    learned: Learned
+    seconds: Mapping[str, float]
+
+
+class _Trainings:
+    """Trains, but never twice in a row: tasks that ask different questions about one graph share a model."""
+
+    def __init__(self, plan: Plan, progress: bool) -> None:
+        self.plan, self.progress = plan, progress
+        self.key: tuple[Any, ...] = ()
+        self.last: _Training | None = None
+
+    def __call__(self, task: Task, method: str, num_simulations: int, seed: int) -> _Training:
+        """Returns what a method learned for a task.
+
+        Raises:
+            TrainingError: If training was interrupted, or broke off.
+        """
+        key = (id(task.graph), method, num_simulations, seed)
+        if self.last is None or key != self.key:
+            self.key, self.last = key, self._train(task, method, num_simulations, seed)
+        return self.last
+
+    def _train(self, task: Task, method: str, num_simulations: int, seed: int) -> _Training:
+        begin = time.monotonic()
+        traces = task.graph.simulate(num_simulations, seed=seed, progress=self.progress)
+        simulated, worked = time.monotonic(), time.process_time()
+        learned = METHODS[method](task, traces, seed, self.plan, self.progress)
+        seconds = {
+            "simulate_seconds": simulated - begin,
+            "train_seconds": time.monotonic() - simulated,
+            "train_cpu_seconds": time.process_time() - worked,
+        }
+        return _Training(learned, seconds)
+
+
+def judged(task: Task, training: _Training, seed: int, plan: Plan, progress: bool) -> tuple[dict[str, Any], np.ndarray]:
+    """Holds a method's answers to a task's questions against right draws.
 
     Returns:
-        The figures, and the draws (draws, dimensions) for the first observation.
-
-    Raises:
-        TrainingError: If training was interrupted, or broke off.
+        The figures, and the draws (draws, dimensions) for the first question.
     """
+    questions = _questions(task, plan)
     begin = time.monotonic()
-    traces = task.graph.simulate(num_simulations, seed=seed, progress=progress)
-    simulated, worked = time.monotonic(), time.process_time()
-    model = fit(task.graph, traces, seed=seed, preset=plan.preset, time_limit=plan.time_limit, progress=progress)
-    trained, worked = time.monotonic(), time.process_time() - worked
-    limit = math.inf if plan.time_limit is None else plan.time_limit
-    ending = end_of(model.history, Settings.of(plan.preset), limit)
-
-    draws = []
-    for observation in task.observations()[: plan.observations]:
-        query = model.given(**task.evidence(observation))
-        draws.append(flat(query.sample(list(task.parameters), num_samples=plan.draws, seed=seed), task.parameters))
+    draws = [training.learned.answer(question, plan.draws, seed) for question in questions]
     sampled = time.monotonic()
-    scores, discrepancies = [], []
-    for number, draw in enumerate(tqdm(draws, desc="judging", unit="observation", disable=not progress, leave=False)):
-        reference = task.reference(number, plan.draws)
-        scores.append(c2st(reference, draw, classifier=plan.classifier))
-        discrepancies.append(mmd(reference, draw))
+    pairs = [(question.reference(plan.draws, 0), draw) for question, draw in zip(questions, draws, strict=True)]
+    scores = _scores(pairs, plan, progress)
+    discrepancies = [mmd(reference, draw) for reference, draw in pairs]
     return {
         "c2st": scores,
-        "c2st_mean": float(np.mean(scores)),
+        "c2st_mean": {name: float(np.mean(each)) for name, each in scores.items()},
         "mmd": discrepancies,
         "mmd_mean": float(np.mean(discrepancies)),
-        "validation_loss": model.history.best,
-        "steps": int(model.history[-1]["step"]),
-        "ended_by": ending,
-        "tokens": len(model.compiled.layout),
-        "simulate_seconds": simulated - begin,
-        "train_seconds": trained - simulated,
-        "train_cpu_seconds": worked,  # fewer than the wall's where the machine was busy with other things
-        "sample_seconds": sampled - trained,
+        **training.learned.facts,
+        **training.seconds,
+        "sample_seconds": sampled - begin,
         "judge_seconds": time.monotonic() - sampled,
     }, draws[0]
+
+
+def _floor(task: Task, plan: Plan, runs: Iterable[Mapping[str, Any]], progress: bool) -> dict[str, float]:
+    """Returns the mean C2ST between two sets of right draws, by classifier: what a perfect answer would score."""
+    judging = {name: value for name, value in plan.key().items() if name not in ("preset", "time_limit")}
+    for run in runs:
+        if run["task"] == task.name and _is(run, judging):
+            return dict(run["floor"])
+    questions = _questions(task, plan)
+    pairs = [(question.reference(plan.draws, 0), question.reference(plan.draws, 1)) for question in questions]
+    return {name: float(np.mean(scores)) for name, scores in _scores(pairs, plan, progress).items()}
+
+
+def _questions(task: Task, plan: Plan) -> list[Question]:
+    return [task.question(number) for number in range(plan.questions or task.questions)]
+
+
+def _scores(pairs: Sequence[tuple[np.ndarray, np.ndarray]], plan: Plan, progress: bool) -> dict[str, list[float]]:
+    """Returns C2ST for each pair of draws, by classifier."""
+    scores: dict[str, list[float]] = {name: [] for name in plan.classifiers}
+    for reference, draw in tqdm(pairs, desc="judging", unit="question", disable=not progress, leave=False):
+        for name in plan.classifiers:
+            scores[name].append(c2st(reference, draw, classifier=name))  # type: ignore[arg-type]
+    return scores
 
 
 def _load(kept: Path) -> list[dict[str, Any]]:
@@ -153,20 +202,22 @@ def _load(kept: Path) -> list[dict[str, Any]]:
     return runs
 
 
-def _key(task: str, num_simulations: int, seed: int, plan: Plan) -> dict[str, Any]:
-    """Returns what tells runs apart."""
-    return {"task": task, "num_simulations": num_simulations, "seed": seed, **asdict(plan)}
-
-
 def _is(run: Mapping[str, Any], key: Mapping[str, Any]) -> bool:
     return all(run[name] == value for name, value in key.items())
 
 
+def _methods(against: Sequence[str]) -> list[str]:
+    for method in against:
+        if method not in METHODS:
+            raise DeclarationError(f"against={method!r} is no method.\n  {did_you_mean(method, METHODS, 'Methods')}")
+    return list(dict.fromkeys(["simgraph", *against]))
+
+
 def _check(task: Task, plan: Plan) -> None:
-    known = len(task.observations())
-    if plan.observations > known:
-        raise DeclarationError(f"task {task.name!r} has {known} observations, not {plan.observations}.")
-    task.reference(0, plan.draws)
+    if (plan.questions or 1) > task.questions:
+        raise DeclarationError(f"task {task.name!r} has {task.questions} questions, not {plan.questions}.")
+    if isinstance(task, Posteriors):
+        task.reference(0, plan.draws, 1)
 
 
 def _require_extras() -> None:

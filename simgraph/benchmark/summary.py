@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from simgraph.benchmark.pictures import plot_scores, save
-from simgraph.benchmark.plan import Plan
+from simgraph.benchmark.plan import CLASSIFIERS, Plan
 from simgraph.benchmark.report import facts, markdown_table, write_text
 
 __all__ = ["line", "report", "summarise", "title"]
@@ -20,68 +20,49 @@ REPORT, BY_BUDGET, BY_SECONDS = "benchmark.md", "c2st_by_budget.png", "c2st_by_s
 
 PLAN = [field.name for field in fields(Plan)]
 
+STAGES = ("simulate", "train", "sample", "judge")
+
 
 def line(run: Mapping[str, Any]) -> str:
     """Tells a run in one line."""
+    scores = ", ".join(
+        f"C2ST ({name}) {mean:.3f}, floor {run['floor'][name]:.3f}" for name, mean in run["c2st_mean"].items()
+    )
     return (
-        f"{title(run)}: C2ST {run['c2st_mean']:.3f}, squared MMD {run['mmd_mean']:.4f};"
-        f" simulated in {run['simulate_seconds']:.1f} s, trained in {run['train_seconds']:.0f} s"
-        f" ({run['steps']} steps), sampled in {run['sample_seconds']:.1f} s, judged in {run['judge_seconds']:.0f} s"
+        f"{title(run)}: {scores}, squared MMD {run['mmd_mean']:.4f};"
+        f" simulated in {run['simulate_seconds']:.1f} s, trained in {run['train_seconds']:.0f} s,"
+        f" sampled in {run['sample_seconds']:.1f} s, judged in {run['judge_seconds']:.0f} s"
     )
 
 
 def report(runs: Sequence[Mapping[str, Any]], pictures: Sequence[str] = ()) -> str:
-    """Formats runs as Markdown, one row for all seeds of a task, a budget and a plan."""
-    groups: dict[tuple[Any, ...], list[Mapping[str, Any]]] = {}
-    for run in sorted(runs, key=lambda run: (run["task"], run["num_simulations"], run["preset"], run["seed"])):
-        groups.setdefault((run["task"], run["num_simulations"], *(run[name] for name in PLAN)), []).append(run)
-    rows = []
-    for (task, budget, preset, limit, classifier, _, draws), group in groups.items():
-        means = [run["c2st_mean"] for run in group]
-        error = f"{np.std(means, ddof=1) / len(means) ** 0.5:.3f}" if len(means) > 1 else "-"
-        each = np.mean([run["c2st"] for run in group], 0)
-        rows.append(
-            (
-                task,
-                f"{budget}",
-                preset if limit is None else f"{preset}, {limit:g} s",
-                f"{len(group)}",
-                f"{np.mean(means):.3f}",
-                error,
-                " ".join(f"{score:.3f}" for score in each),
-                f"{classifier}, {draws}",
-                f"{np.mean([run['mmd_mean'] for run in group]):.4f}",
-                *(
-                    f"{np.mean([run[f'{stage}_seconds'] for run in group]):.1f}"
-                    for stage in ("simulate", "train", "sample", "judge")
-                ),
-            )
-        )
+    """Formats runs as Markdown, one row for all seeds of a task, a budget, a method and a plan."""
+    groups: dict[str, list[Mapping[str, Any]]] = {}
+    for run in sorted(runs, key=lambda run: (run["task"], run["num_simulations"], run["method"], run["seed"])):
+        same = (run[name] for name in ("task", "num_simulations", "method", *PLAN))
+        groups.setdefault(str(tuple(same)), []).append(run)
+    rows = [_row(group) for group in groups.values()]
     head = (
         "task",
         "simulations",
-        "training",
+        "method",
         "seeds",
-        "C2ST",
-        "standard error",
-        "C2ST of each observation",
-        "classifier, draws",
+        "questions, draws",
+        *(f"C2ST ({name}) ± error, floor" for name in CLASSIFIERS),
         "squared MMD",
-        "simulate [s]",
-        "train [s]",
-        "sample [s]",
-        "judge [s]",
+        *(f"{stage} [s]" for stage in STAGES),
     )
     machines = {facts({**run["machine"], "seed": "as kept"}): None for run in runs}
     return "\n".join(
         [
             "# Benchmark",
             "",
-            "Written by `simgraph benchmark`. C2ST: cross-validated accuracy of a classifier between the posterior's"
-            " draws and reference draws, so many a side; 0.5 is perfect, 1.0 is useless. Its standard error is that of"
-            " the mean over seeds. Squared MMD: unbiased, Gaussian kernel, median distance; 0 is perfect. Seconds are"
-            " wall seconds of one run, for all observations together. References: exact posteriors, or the draws of"
-            " sbibm 1.1.0.",
+            "Written by `simgraph benchmark`. C2ST: cross-validated accuracy of a classifier (rf: random forest; mlp:"
+            " sbibm's network) between the method's draws and right draws, so many a side, averaged over questions and"
+            " seeds; 0.5 is perfect, 1.0 is useless. Error: standard error of the mean over questions, whose"
+            " difficulty differs. Floor: two sets of right draws against each other. Squared MMD: unbiased, Gaussian"
+            " kernel, median distance; 0 is perfect. Seconds are wall seconds of one run, for all questions together."
+            " Right draws: exact ones, or those of sbibm 1.1.0.",
             "",
             *(f"Machine: {found}." for found in machines),
             "",
@@ -92,12 +73,34 @@ def report(runs: Sequence[Mapping[str, Any]], pictures: Sequence[str] = ()) -> s
     )
 
 
+def _row(group: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
+    """Returns the row of runs that differ in their seed alone."""
+    run = group[0]
+    preset = run["preset"] if run["time_limit"] is None else f"{run['preset']}, {run['time_limit']:g} s"
+    return (
+        run["task"],
+        f"{run['num_simulations']}",
+        f"simgraph ({preset})" if run["method"] == "simgraph" else run["method"],
+        f"{len(group)}",
+        f"{len(run['mmd'])}, {run['draws']}",
+        *(_score(group, name) if name in run["classifiers"] else "-" for name in CLASSIFIERS),
+        f"{np.mean([run['mmd_mean'] for run in group]):.4f}",
+        *(f"{np.mean([run[f'{stage}_seconds'] for run in group]):.1f}" for stage in STAGES),
+    )
+
+
+def _score(group: Sequence[Mapping[str, Any]], classifier: str) -> str:
+    each = np.mean([run["c2st"][classifier] for run in group], 0)
+    error = f" ± {np.std(each, ddof=1) / len(each) ** 0.5:.3f}" if len(each) > 1 else ""
+    return f"{np.mean(each):.3f}{error}, {group[0]['floor'][classifier]:.3f}"
+
+
 def summarise(target: Path, runs: Sequence[Mapping[str, Any]]) -> None:
     """Writes the report and the pictures of scores to a folder."""
     for name, axis in ((BY_BUDGET, "num_simulations"), (BY_SECONDS, "train_seconds")):
         lines: dict[str, list[tuple[float, float]]] = {}
         for run in runs:
-            lines.setdefault(_label(run, runs), []).append((run[axis], run["c2st_mean"]))
+            lines.setdefault(_label(run, runs), []).append((run[axis], run["c2st_mean"][run["classifiers"][0]]))
         label = "simulations" if axis == "num_simulations" else "training [s]"
         save(plot_scores(lines, label, joined=axis == "num_simulations"), target / name)
     drawn = sorted({f"draws_{run['task']}.png" for run in runs})
@@ -107,10 +110,10 @@ def summarise(target: Path, runs: Sequence[Mapping[str, Any]]) -> None:
 
 def title(run: Mapping[str, Any]) -> str:
     """Names a run."""
-    return f"{run['task']}, {run['num_simulations']} simulations, seed {run['seed']}"
+    return f"{run['task']}, {run['num_simulations']} simulations, {run['method']}, seed {run['seed']}"
 
 
 def _label(run: Mapping[str, Any], runs: Sequence[Mapping[str, Any]]) -> str:
     """Names the line of a run: its task, and of its plan what differs among the runs."""
-    fields = [name for name in PLAN if len({str(other[name]) for other in runs}) > 1]
+    fields = [name for name in ("method", *PLAN) if len({str(other[name]) for other in runs}) > 1]
     return ", ".join([run["task"], *(f"{name.replace('_', ' ')} {run[name]}" for name in fields)])

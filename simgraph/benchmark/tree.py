@@ -1,19 +1,26 @@
 """A tree of nonlinear Gaussians: seven scalars, most of whose conditionals have several modes.
 
+Exact draws of any nodes given all others come from :mod:`simgraph.benchmark.sum_product`.
+
 References:
     Gloeckler, Deistler, Weilbach, Wood and Macke, "All-in-one simulation-based inference" (2024), the task "tree".
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
+import numpy as np
 import torch
 from torch import Tensor
 from torch.distributions import Normal
 
+from simgraph.benchmark import sum_product
+from simgraph.benchmark.sum_product import Scalar
 from simgraph.dsl import node
 from simgraph.graph import Graph
 
-__all__ = ["tree"]
+__all__ = ["conditional_draws", "tree"]
 
 
 @node
@@ -52,3 +59,35 @@ def x4(theta3: Tensor) -> Normal:
 
 
 tree = Graph(theta1, theta2, theta3, x1, x2, x3, x4)
+
+_SCALARS = {
+    "theta1": Scalar(None, np.zeros_like, 1.0),
+    "theta2": Scalar("theta1", np.positive, 1.0),
+    "theta3": Scalar("theta1", np.positive, 1.0),
+    "x1": Scalar("theta2", lambda value: np.sin(value) ** 2, 0.2),
+    "x2": Scalar("theta2", lambda value: 0.1 * value**2, 0.2),
+    "x3": Scalar("theta3", lambda value: 0.1 * value**2, 0.6),
+    "x4": Scalar("theta3", lambda value: np.cos(value) ** 2, 0.1),
+}
+"""The nodes of the graph."""
+
+
+def conditional_draws(
+    values: Mapping[str, np.ndarray], observed: Mapping[str, np.ndarray], count: int, seed: int
+) -> dict[str, np.ndarray]:
+    """Draws all nodes from their exact law given any of them.
+
+    Args:
+        values: Values of one trace by name, scalars; those that are not observed are not read.
+        observed: Whether a node is observed, by name.
+        count: Number of draws.
+        seed: Seed of the draws.
+
+    Returns:
+        Draws (count,) by name; of an observed node its value.
+
+    Raises:
+        EvidenceError: If the observed values do not fit together.
+    """
+    given = {name: float(values[name]) for name, seen in observed.items() if seen}
+    return sum_product.conditional_draws(_SCALARS, given, count, seed)

@@ -108,7 +108,9 @@ class Elements(Tokenizer):
         return self.variable.support.kind == "integers"
 
     def fit(self, values: np.ndarray, present: np.ndarray) -> Elements:
-        free = self._unconstrain(torch.as_tensor(values, dtype=torch.float64)).numpy()
+        # Counts as training will see them: spread over their cells, which matters where nearly all of them are equal.
+        spread = torch.Generator().manual_seed(0)
+        free = self._unconstrain(torch.as_tensor(values, dtype=torch.float64), spread).numpy()
         flat = free.reshape(-1, self.num_tokens)
         exists = present.reshape(-1, self.num_tokens)
         # Where training values lie at the very edge there is mass, and draws there are no leaks.

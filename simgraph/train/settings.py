@@ -11,7 +11,7 @@ from simgraph.simformer.schedule import NoiseLevels
 __all__ = ["PRESETS", "Settings"]
 
 
-_STEP_TOKENS = 2048
+_STEP_TOKENS = 4096
 """Tokens that a step handles by default, so that 4 000 steps stay within minutes for graphs of some 20 tokens."""
 
 
@@ -36,8 +36,8 @@ class Settings:
 
     steps: int = 4000
     batch_size: int | None = None
-    matrix_lr: float = 1e-2
-    vector_lr: float = 2e-3
+    matrix_lr: float = 2e-2
+    vector_lr: float = 4e-3
     warmup: float = 0.03
     clip: float = 1.0
     ema: float = 0.05
@@ -62,7 +62,7 @@ class Settings:
                 raise DeclarationError(f"{name}={getattr(self, name)!r} is not a share below 1.")
 
     def batch_for(self, tokens: int) -> int:
-        """Returns the traces per step for a graph of so many tokens: a step handles about 2 048 tokens."""
+        """Returns the traces per step for a graph of so many tokens: a step handles about 4 096 tokens."""
         return max(32, min(256, _STEP_TOKENS // tokens)) if self.batch_size is None else self.batch_size
 
     @staticmethod

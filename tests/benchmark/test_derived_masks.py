@@ -8,7 +8,7 @@ import simgraph as sg
 from simgraph.benchmark import derived_masks
 from simgraph.benchmark.derived_masks import compare, end_of, full
 from simgraph.benchmark.gaussian_linear import gaussian_linear
-from simgraph.benchmark.problems import PROBLEMS
+from simgraph.benchmark.tasks import find_task
 from simgraph.compile.masks import ABSENT
 from simgraph.errors import TrainingError
 from simgraph.simformer import Architecture
@@ -66,8 +66,9 @@ def test_what_ended_a_training_is_told():
 def judge(monkeypatch):
     """Stands for the trainings: notes which mask was trained, and fails when told so."""
 
-    def judged(problem, compiled, traces, settings, seed, time_limit, progress):
-        pairs = int(compiled.edge_mask(given=tuple(problem.evidence[0]), of=problem.of).sum())
+    def judged(task, compiled, traces, settings, seed, time_limit, count, progress):
+        question = task.question(0)
+        pairs = int(compiled.edge_mask(given=tuple(question.evidence), of=tuple(question.latent)).sum())
         if len(judged.pairs) == judged.fail_at:
             judged.fail_at = None
             raise KeyboardInterrupt
@@ -141,11 +142,8 @@ def test_the_command_line_reaches_the_comparison(tmp_path, judge):
 
 @pytest.mark.slow
 def test_two_short_trainings_end_to_end(tmp_path, monkeypatch):
-    def one_observation(draws):
-        problem = PROBLEMS["gaussian_linear"](draws)
-        return replace(problem, evidence=problem.evidence[:1], reference=problem.reference[:1])
-
-    monkeypatch.setattr(derived_masks, "PROBLEMS", {"gaussian_linear": one_observation})
+    task = find_task("gaussian_linear")
+    monkeypatch.setattr(derived_masks, "find_task", lambda _: replace(task, observed=lambda _: task.observations()[:1]))
     runs = compare(tmp_path, ["gaussian_linear"], [300], 1.0, [0], settings=SMALL, draws=100, progress=False)
     assert [run["mask"] for run in runs] == ["derived", "full"]
     for run in runs:

@@ -7,8 +7,8 @@ from scipy.stats import truncnorm
 
 import simgraph as sg
 from simgraph.benchmark import bernoulli_glm, gaussian_linear_uniform, lotka_volterra, sir, slcp_distractors
-from simgraph.benchmark.problems import find_task
 from simgraph.benchmark.slcp import slcp
+from simgraph.benchmark.tasks import find_task
 
 # Gaussian linear, uniform prior
 

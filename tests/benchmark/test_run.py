@@ -4,12 +4,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from simgraph.benchmark import run
+from simgraph.benchmark import methods, run
 from simgraph.benchmark.pictures import plot_draws, plot_scores
 from simgraph.benchmark.plan import Plan
 from simgraph.benchmark.run import benchmark
 from simgraph.benchmark.summary import report
-from simgraph.errors import DeclarationError, FileFormatError, TrainingError
+from simgraph.errors import DeclarationError, FileFormatError, MissingExtraError, TrainingError
 
 RNG = np.random.default_rng(0)
 
@@ -18,17 +18,20 @@ RNG = np.random.default_rng(0)
 def judge(monkeypatch):
     """Stands for the trainings: notes what was trained, and breaks off when told so."""
 
-    def judged(task, num_simulations, seed, plan, progress):
+    def trained(self, task, method, num_simulations, seed):
         if len(judged.calls) == judged.fail_at:
             judged.fail_at = None
             raise KeyboardInterrupt
-        judged.calls.append((task.name, num_simulations, seed))
-        score = 0.5 + 100 / num_simulations + 0.01 * seed
+        judged.calls.append((task.name, num_simulations, seed) if method == "simgraph" else (task.name, method))
+        return num_simulations
+
+    def judged(task, training, seed, plan, progress):
+        score = 0.5 + 100 / training + 0.01 * seed
         stages = {f"{stage}_seconds": 1.5 for stage in ("simulate", "train", "train_cpu", "sample", "judge")}
         figures = {
-            "c2st": [score] * plan.observations,
-            "c2st_mean": score,
-            "mmd": [0.1] * plan.observations,
+            "c2st": {"rf": [score + 0.01, score - 0.01]},
+            "c2st_mean": {"rf": score},
+            "mmd": [0.1, 0.1],
             "mmd_mean": 0.1,
             "validation_loss": 0.5,
             "steps": 30,
@@ -38,11 +41,12 @@ def judge(monkeypatch):
         return figures | stages, RNG.normal(size=(plan.draws, 2))
 
     judged.calls, judged.fail_at = [], None
+    monkeypatch.setattr(run._Trainings, "_train", trained)
     monkeypatch.setattr(run, "judged", judged)
     return judged
 
 
-SMALL = Plan(observations=2, draws=50)
+SMALL = Plan(questions=2, draws=50)
 
 
 def test_runs_go_from_small_budgets_to_large_ones_and_are_all_kept(tmp_path, judge, capsys, monkeypatch):
@@ -55,7 +59,7 @@ def test_runs_go_from_small_budgets_to_large_ones_and_are_all_kept(tmp_path, jud
     assert json.loads((tmp_path / "benchmark.json").read_text())["runs"] == runs
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 8
-    assert lines[0].startswith("two_moons, 500 simulations, seed 0: C2ST 0.700, squared MMD 0.1000;")
+    assert lines[0].startswith("two_moons, 500 simulations, simgraph, seed 0: C2ST (rf) 0.700, floor 0.")
 
 
 def test_an_interrupted_benchmark_goes_on_where_it_stopped(tmp_path, judge, monkeypatch):
@@ -76,11 +80,10 @@ def test_an_interrupted_benchmark_goes_on_where_it_stopped(tmp_path, judge, monk
 def test_the_report_has_a_row_for_all_seeds_and_shows_the_pictures(tmp_path, judge):
     benchmark(["two_moons"], [500, 1_000], range(2), tmp_path, SMALL)
     text = (tmp_path / "benchmark.md").read_text()
-    # The seeds have 0.700 and 0.710: their mean has the standard error 0.005.
-    assert (
-        "| two_moons | 500 | default | 2 | 0.705 | 0.005 | 0.705 0.705 | rf, 50 | 0.1000 | 1.5 | 1.5 | 1.5 | 1.5 |"
-        in text
-    )
+    # The questions have 0.715 and 0.695 over the seeds: their mean has the standard error 0.010.
+    floor = json.loads((tmp_path / "benchmark.json").read_text())["runs"][0]["floor"]["rf"]
+    row = f"| two_moons | 500 | simgraph (default) | 2 | 2, 50 | 0.705 ± 0.010, {floor:.3f} | - | 0.1000 | 1.5 |"
+    assert row in text
     for name in ("c2st_by_budget.png", "c2st_by_seconds.png", "draws_two_moons.png"):
         assert f"]({name})" in text
         picture = (tmp_path / name).read_bytes()
@@ -88,9 +91,43 @@ def test_the_report_has_a_row_for_all_seeds_and_shows_the_pictures(tmp_path, jud
         assert len(picture) < 300_000
 
 
-def test_one_seed_has_no_standard_error_and_a_time_limit_is_shown(tmp_path, judge):
+def test_a_time_limit_is_shown(tmp_path, judge):
     runs = benchmark(["sir"], [500], [0], tmp_path, replace(SMALL, time_limit=60.0))
-    assert "| sir | 500 | default, 60 s | 1 | 0.700 | - |" in report(runs)
+    assert "| sir | 500 | simgraph (default, 60 s) | 1 | 2, 50 | 0.700 ± 0.010," in report(runs)
+
+
+def test_another_method_comes_directly_after(tmp_path, judge, monkeypatch):
+    monkeypatch.setattr(run, "check_method", lambda *_: None)
+    runs = benchmark(["sir", "two_moons"], [500], [0], tmp_path, SMALL, against=["npe"])
+    assert judge.calls == [("sir", 500, 0), ("sir", "npe"), ("two_moons", 500, 0), ("two_moons", "npe")]
+    assert [entry["method"] for entry in runs] == ["simgraph", "npe"] * 2
+    assert "| sir | 500 | npe | 1 |" in report(runs)
+
+
+def test_tasks_about_one_graph_share_a_training(tmp_path, judge):
+    benchmark(["slcp", "slcp_conditionals"], [500, 600], [0], tmp_path, SMALL)
+    assert judge.calls == [("slcp", 500, 0), ("slcp", 600, 0)]
+
+
+def test_the_floor_is_measured_once_for_a_task(tmp_path, judge, monkeypatch):
+    measured = []
+    original = run._scores
+    monkeypatch.setattr(run, "_scores", lambda *a: measured.append(1) or original(*a))
+    runs = benchmark(["gaussian_mixture"], [500, 600], range(2), tmp_path, SMALL, progress=False)
+    assert len(measured) == 1
+    assert len({entry["floor"]["rf"] for entry in runs}) == 1
+    assert 0.3 < runs[0]["floor"]["rf"] < 0.7
+    benchmark(["gaussian_mixture"], [500], [0], tmp_path, replace(SMALL, draws=60), progress=False)
+    assert len(measured) == 2
+
+
+def test_npe_is_refused_where_it_cannot_answer_or_is_not_installed(tmp_path, judge, monkeypatch):
+    with pytest.raises(DeclarationError, match="NPE learns one posterior"):
+        benchmark(["tree_conditionals"], [500], [0], tmp_path, SMALL, against=["npe"])
+    monkeypatch.setattr(methods.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(MissingExtraError, match="peers"):
+        benchmark(["sir"], [500], [0], tmp_path, SMALL, against=["npe"])
+    assert not judge.calls
 
 
 def test_draws_are_pictured_for_the_largest_budget(tmp_path, judge):
@@ -106,8 +143,9 @@ def test_draws_are_pictured_for_the_largest_budget(tmp_path, judge):
         ({"names": ["two_mons"]}, "'two_mons' is no task of the benchmark.\n  Did you mean 'two_moons'?"),
         ({"budgets": [0]}, "a number of simulations below 1"),
         ({"seeds": []}, "needs a task, a budget and a seed at least"),
-        ({"plan": Plan(observations=6)}, "'sir' has 5 observations, not 6"),
-        ({"plan": Plan(draws=3_000)}, "'sir' has 2500 reference draws for each observation, not 3000"),
+        ({"plan": Plan(questions=6)}, "'sir' has 5 questions, not 6"),
+        ({"plan": Plan(draws=3_000)}, "'sir' has 5000 reference draws for each observation; that is not enough for 2"),
+        ({"against": ["nep"]}, "against='nep' is no method.\n  Did you mean 'npe'?"),
     ],
 )
 def test_what_cannot_be_run_is_refused_before_the_first_training(tmp_path, judge, arguments, message):
@@ -120,10 +158,10 @@ def test_what_cannot_be_run_is_refused_before_the_first_training(tmp_path, judge
 @pytest.mark.parametrize(
     ("option", "message"),
     [
-        ({"classifier": "svm"}, "choose 'rf' or 'mlp'"),
+        ({"classifiers": ("rf", "svm")}, "choose of 'rf' and 'mlp'"),
         ({"preset": "fats"}, "Did you mean 'fast'"),
         ({"time_limit": 0}, "no positive number of seconds"),
-        ({"observations": 0}, "observations=0"),
+        ({"questions": 0}, "questions=0"),
         ({"draws": 1}, "draws=1 is too few"),
     ],
 )
@@ -143,7 +181,7 @@ def test_an_interrupted_training_is_not_kept(tmp_path, monkeypatch):
     def stopped(*_):
         raise TrainingError("the training was interrupted or broke off; its run is not kept.")
 
-    monkeypatch.setattr(run, "end_of", stopped)
+    monkeypatch.setattr(methods, "end_of", stopped)
     with pytest.raises(TrainingError):
         benchmark(
             ["gaussian_mixture"], [100], [0], tmp_path, replace(SMALL, preset="fast", time_limit=0.3), progress=False
@@ -168,15 +206,16 @@ def test_pictures_of_scores_join_the_means():
 
 @pytest.mark.slow
 def test_a_short_benchmark_end_to_end(tmp_path, capsys):
-    plan = Plan(preset="fast", time_limit=1.0, observations=1, draws=100)
+    plan = Plan(preset="fast", time_limit=1.0, questions=1, draws=100)
     [found] = benchmark(["bernoulli_glm"], [200], [3], tmp_path, plan, progress=False)
-    assert 0.3 < found["c2st_mean"] <= 1
-    assert len(found["c2st"]) == len(found["mmd"]) == 1
+    assert 0.3 < found["floor"]["rf"] < 0.7
+    assert 0.3 < found["c2st_mean"]["rf"] <= 1
+    assert len(found["c2st"]["rf"]) == len(found["mmd"]) == 1
     assert found["seed"] == 3
     assert found["tokens"] == 20
     assert found["ended_by"] in ("time", "patience")
     assert all(found[f"{stage}_seconds"] > 0 for stage in ("simulate", "train", "sample", "judge"))
-    assert "bernoulli_glm, 200 simulations, seed 3: C2ST" in capsys.readouterr().out
+    assert "bernoulli_glm, 200 simulations, simgraph, seed 3: C2ST" in capsys.readouterr().out
     assert {path.name for path in tmp_path.iterdir()} == {
         "benchmark.json",
         "benchmark.md",
@@ -184,3 +223,20 @@ def test_a_short_benchmark_end_to_end(tmp_path, capsys):
         "c2st_by_seconds.png",
         "draws_bernoulli_glm.png",
     }
+
+
+@pytest.mark.slow
+def test_conditionals_end_to_end(tmp_path):
+    plan = Plan(preset="fast", time_limit=1.0, classifiers=("rf", "mlp"), questions=5, draws=40)
+    [found] = benchmark(["slcp_conditionals"], [200], [0], tmp_path, plan, progress=False)
+    assert all(len(found["c2st"][name]) == 5 for name in ("rf", "mlp"))
+
+
+@pytest.mark.slow
+def test_npe_learns_from_the_same_traces(tmp_path):
+    pytest.importorskip("sbi")
+    plan = Plan(preset="fast", time_limit=1.0, questions=1, draws=100)
+    ours, theirs = benchmark(["sir"], [200], [0], tmp_path, plan, against=["npe"], progress=False)
+    assert (ours["method"], theirs["method"]) == ("simgraph", "npe")
+    assert 0.3 < theirs["c2st_mean"]["rf"] <= 1
+    assert theirs["train_seconds"] > 0

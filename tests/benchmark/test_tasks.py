@@ -4,10 +4,13 @@ import torch
 
 import simgraph as sg
 from simgraph.benchmark import gaussian_mixture, hmm
-from simgraph.benchmark.problems import PROBLEMS, TASKS, find_task, flat
+from simgraph.benchmark.conditionals import Conditionals
+from simgraph.benchmark.posteriors import Posteriors
+from simgraph.benchmark.question import flat
 from simgraph.benchmark.references import load_reference
 from simgraph.benchmark.slcp import slcp
 from simgraph.benchmark.slcp import x as slcp_x
+from simgraph.benchmark.tasks import TASKS, find_task
 from simgraph.benchmark.tree import tree
 from simgraph.errors import DeclarationError
 
@@ -54,7 +57,7 @@ def test_slcp_stays_finite_in_single_precision_at_the_corners():
 def test_the_slcp_references_are_whole():
     reference = load_reference("slcp")
     assert reference.observations.shape == (5, 8)
-    assert reference.samples.shape == (5, 2_500, 5)
+    assert reference.samples.shape == (5, 5_000, 5)
     assert reference.samples.dtype == np.float32
     assert np.abs(reference.samples).max() <= 3
 
@@ -225,7 +228,7 @@ WIDTHS = {
 
 
 def test_every_task_is_listed():
-    assert set(WIDTHS) == set(TASKS)
+    assert set(WIDTHS) == {name for name, task in TASKS.items() if isinstance(task, Posteriors)}
     assert all(task.name == name for name, task in TASKS.items())
 
 
@@ -260,8 +263,8 @@ def test_distractors_share_the_draws_of_slcp():
 
 
 def test_more_draws_than_were_published_are_refused():
-    with pytest.raises(DeclarationError, match="'sir' has 2500 reference draws for each observation, not 2501"):
-        find_task("sir").reference(0, 2_501)
+    with pytest.raises(DeclarationError, match=r"'sir' has 5000 .* not enough for 2 sets of 2501"):
+        find_task("sir").reference(0, 2_501, 1)
     assert len(find_task("gaussian_mixture").reference(0, 2_501)) == 2_501
 
 
@@ -270,18 +273,43 @@ def test_an_unknown_task_is_named_with_the_nearest_one():
         find_task("slpc")
 
 
-# Problems
+# Questions
 
 
-@pytest.mark.parametrize("task", list(PROBLEMS))
-def test_problems_pose_five_questions_in_the_graph_s_own_shapes(task):
-    problem = PROBLEMS[task](300)
-    traces = problem.graph.simulate(20, seed=0, progress=False)
-    assert len(problem.evidence) == len(problem.reference) == 5
-    for evidence in problem.evidence:
-        assert {name: np.shape(value) for name, value in evidence.items()} == {
-            name: traces[name].shape[1:] for name in evidence
-        }
-        assert set(evidence) | set(problem.of) == set(traces)
-    width = sum(int(np.prod(traces[name].shape[1:])) for name in problem.of)
-    assert all(reference.shape == (300, width) for reference in problem.reference)
+@pytest.mark.parametrize("name", list(TASKS))
+def test_questions_ask_for_everything_that_is_not_given_and_know_the_answer(name):
+    task = find_task(name)
+    traces = task.graph.simulate(20, seed=0, progress=False)
+    for number in range(min(task.questions, 5)):
+        question = task.question(number)
+        for key, elements in question.latent.items():
+            assert elements.shape == traces[key].shape[1:]
+            if key in question.evidence:
+                assert not (question.evidence[key].observed & elements).any()
+        first, second = (question.reference(30, part) for part in range(2))
+        assert first.shape == second.shape == (30, question.dimensions)
+        assert question.columns(traces).shape == (20, question.dimensions)
+        assert np.isfinite(first).all()
+        assert np.array_equal(first, question.reference(30, 0))
+        assert not np.array_equal(first, second)
+
+
+@pytest.mark.parametrize("name", [name for name, task in TASKS.items() if isinstance(task, Conditionals)])
+def test_conditionals_are_of_five_kinds_and_leave_something_to_ask(name):
+    task = find_task(name)
+    questions = [task.question(number) for number in range(task.questions)]
+    assert task.questions == 20
+    assert all(question.dimensions for question in questions)
+    assert not questions[0].evidence
+    data = set(task.graph.variables) - set(task.parameters)
+    assert set(questions[1].evidence) == data
+    assert set(questions[1].latent) == set(questions[2].evidence) == set(task.parameters)
+    assert len({str(question.latent) for question in questions}) > 5
+    for question in questions:
+        for key, axes in task.whole.items():
+            seen = question.evidence[key].observed if key in question.evidence else np.zeros(task_shape(task, key))
+            assert all(len(set(unit.ravel())) == 1 for unit in seen.reshape(-1, *seen.shape[seen.ndim - axes :]))
+
+
+def task_shape(task, name):
+    return task.graph.simulate(1, seed=0, progress=False)[name].shape[1:]
