@@ -6,7 +6,8 @@ vector register. Two forms take its place there, and all three agree:
 
 - *few* (up to ``FEW`` keys): the products are sums of element-wise products with the batch as innermost axis, which
   vectorise whatever the number of tokens;
-- *short* (while training): the softmax is written as an exponential, which vectorises over the whole batch, and a sum.
+- *short* (up to ``SHORT`` keys): the softmax is written as an exponential, which vectorises over the whole batch, and
+  a sum.
 """
 
 from __future__ import annotations
@@ -17,10 +18,13 @@ import torch
 from torch import Tensor
 from torch.nn.functional import linear, scaled_dot_product_attention
 
-__all__ = ["FEW", "attend", "project"]
+__all__ = ["FEW", "SHORT", "attend", "project"]
 
 FEW = 8
 """Up to so many keys the element-wise form is the fastest one on a CPU."""
+
+SHORT = 24
+"""Up to so many keys torch's own attention is the slower one on a CPU."""
 
 # All tensors are (tokens, batch, width), the width made of heads * features. What is innermost in memory differs:
 # the batch for few tokens, the width for more.
@@ -60,7 +64,7 @@ def attend(
     Returns:
         (queries, batch, width).
     """
-    if query.device.type != "cpu" or (len(key) > FEW and not torch.is_grad_enabled()):
+    if query.device.type != "cpu" or len(key) > SHORT:
         return _long(query, key, value, heads, bias, mask)
     return (_few if len(key) <= FEW else _short)(query, key, value, heads, bias, mask)
 
