@@ -233,7 +233,7 @@ def report(runs: Sequence[Mapping[str, Any]]) -> str:
         " reference draws (SLCP); 0.5 is perfect, 1.0 is useless. Pairs: how many ordered pairs of tokens may attend in"
         " the posterior's query, each with itself included. The validation loss of both masks is measured on the same"
         " traces, questions and noise. A training ends by its time, or by its patience: as many evaluations without"
-        " improvement as by default. CPU seconds tell how much of the wall's time the machine gave.",
+        " improvement as by default. CPU seconds tell how much time the machine gave: training can use two cores.",
         "",
         *(f"Machine: {line}." for line in machines),
         "",

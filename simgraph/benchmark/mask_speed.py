@@ -250,8 +250,8 @@ def report(found: Mapping[str, Any]) -> str:
     lines = [
         "# Speed of the masks",
         "",
-        "Written by `python -m simgraph.benchmark.mask_speed docs`, in one thread. Times are wall seconds on a shared"
-        f" machine: {facts(found['machine'])}.",
+        "Written by `python -m simgraph.benchmark.mask_speed docs`; masks in one thread. Times are wall seconds"
+        f" on a shared machine: {facts(found['machine'])}.",
         "",
         "## One mask of a large graph",
         "",

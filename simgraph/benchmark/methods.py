@@ -8,12 +8,13 @@ References:
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from simgraph.benchmark.endings import end_of
 from simgraph.benchmark.plan import Plan
@@ -45,6 +46,9 @@ class Learned:
     facts: Mapping[str, Any]
 
 
+Train = Callable[[], Learned]
+
+
 def check_method(method: str, task: Task) -> None:
     """Fails before any work starts where a method cannot be run on a task.
 
@@ -60,46 +64,62 @@ def check_method(method: str, task: Task) -> None:
         raise MissingExtraError("sbi", "peers", "NPE")
 
 
-def _simgraph(task: Task, traces: Traces, seed: int, plan: Plan, progress: bool) -> Learned:
-    model = fit(task.graph, traces, seed=seed, preset=plan.preset, time_limit=plan.time_limit, progress=progress)
-    limit = float("inf") if plan.time_limit is None else plan.time_limit
-    facts = {
-        "validation_loss": model.history.best,
-        "steps": int(model.history[-1]["step"]),
-        "ended_by": end_of(model.history, Settings.of(plan.preset), limit),
-        "tokens": len(model.compiled.layout),
-    }
-    return Learned(lambda question, count, number: question.ask(model, count, number), facts)
+def _simgraph(task: Task, traces: Traces, seed: int, plan: Plan, progress: bool) -> Train:
+    def train() -> Learned:
+        model = fit(task.graph, traces, seed=seed, preset=plan.preset, time_limit=plan.time_limit, progress=progress)
+        limit = float("inf") if plan.time_limit is None else plan.time_limit
+        facts = {
+            "validation_loss": model.history.best,
+            "steps": int(model.history[-1]["step"]),
+            "ended_by": end_of(model.history, Settings.of(plan.preset), limit),
+            "tokens": len(model.compiled.layout),
+        }
+        return Learned(lambda question, count, number: question.ask(model, count, number), facts)
+
+    return train
 
 
-def _npe(task: Task, traces: Traces, seed: int, plan: Plan, progress: bool) -> Learned:
-    """Trains sbi's NPE with all of its defaults on the same traces."""
+def _npe(task: Task, traces: Traces, seed: int, plan: Plan, progress: bool) -> Train:
+    """Prepares sbi's NPE, with all of its defaults, on the same traces."""
     from sbi.inference import NPE
 
     assert isinstance(task, Posteriors)
-    torch.manual_seed(seed)
-    theta, x = (
-        torch.as_tensor(flat({name: traces[name] for name in names}, names), dtype=torch.float32)
-        for names in (task.parameters, tuple(task.data))
-    )
-    inference = NPE(prior=_support(task, traces), show_progress_bars=progress)
-    inference.append_simulations(theta, x).train()
-    posterior = inference.build_posterior()
+    data = tuple(task.data)
+    theta, x = (_numbers(traces, names) for names in (task.parameters, data))
+    prior = _support(task, traces)
 
-    def answer(question: Question, count: int, number: int) -> np.ndarray:
-        torch.manual_seed(number)
-        given = flat({name: np.asarray(question.evidence[name])[None] for name in task.data}, tuple(task.data))
-        draws = posterior.sample((count,), x=torch.as_tensor(given, dtype=torch.float32), show_progress_bars=False)
-        return draws.numpy()
+    def train() -> Learned:
+        torch.manual_seed(seed)
+        inference = NPE(prior=prior, show_progress_bars=progress, tracker=_NoLog())
+        inference.append_simulations(theta, x).train()
+        posterior = inference.build_posterior()
 
-    epochs = int(inference.summary["epochs_trained"][-1])
-    facts = {
-        "validation_loss": float(inference.summary["best_validation_loss"][-1]),
-        "steps": epochs,
-        "ended_by": "patience",
-        "tokens": theta.shape[1] + x.shape[1],
-    }
-    return Learned(answer, facts)
+        def answer(question: Question, count: int, number: int) -> np.ndarray:
+            torch.manual_seed(number)
+            given = _numbers({name: np.asarray(question.evidence[name])[None] for name in data}, data)
+            draws: Tensor = posterior.sample((count,), x=given, show_progress_bars=False)
+            return draws.numpy()
+
+        facts = {
+            "validation_loss": float(inference.summary["best_validation_loss"][-1]),
+            "epochs": int(inference.summary["epochs_trained"][-1]),
+        }
+        return Learned(answer, facts)
+
+    return train
+
+
+class _NoLog:
+    """A tracker for sbi that writes no files."""
+
+    log_dir = None
+
+    def __getattr__(self, name: str) -> Callable[..., None]:
+        return lambda *_, **__: None
+
+
+def _numbers(values: Mapping[str, Any], names: Sequence[str]) -> Tensor:
+    return torch.as_tensor(flat(values, names), dtype=torch.float32)
 
 
 def _support(task: Posteriors, traces: Traces) -> Distribution:
@@ -121,10 +141,12 @@ def _support(task: Posteriors, traces: Traces) -> Distribution:
                 parts.append(Uniform(low * one, high * one))
             elif low == 0:
                 parts.append(LogNormal(zero, one))
-            else:
+            elif np.isinf([low, high]).all():
                 parts.append(Normal(zero, one))
+            else:
+                raise DeclarationError(f"NPE is not set up for the bounds {low} and {high} of {name!r}.")
     return MultipleIndependent(parts)
 
 
-METHODS: Mapping[str, Callable[[Task, Traces, int, Plan, bool], Learned]] = {"simgraph": _simgraph, "npe": _npe}
-"""(task, traces, seed, plan, progress) -> what was learned, by the name of the method."""
+METHODS: Mapping[str, Callable[[Task, Traces, int, Plan, bool], Train]] = {"simgraph": _simgraph, "npe": _npe}
+"""(task, traces, seed, plan, progress) -> the training, ready to start, by the name of the method."""

@@ -24,7 +24,7 @@ _EDGE = 0.002
 
 
 def plot_draws(draws: np.ndarray, reference: np.ndarray, title: str) -> Figure:
-    """Draws neighbouring pairs of parameters: the model's draws above, the reference below.
+    """Draws neighbouring pairs of what was asked for: the model's draws above, the reference below.
 
     Args:
         draws: (count, dimensions), of two dimensions or more.
@@ -40,10 +40,10 @@ def plot_draws(draws: np.ndarray, reference: np.ndarray, title: str) -> Figure:
         for row, (points, colour) in enumerate(((draws, "tab:blue"), (reference, "tab:gray"))):
             panel = axes[row, column]
             panel.scatter(*points[:_POINTS, pair].T, s=3, alpha=0.4, color=colour, linewidths=0)
-            panel.set_ylabel(f"parameter {pair[1] + 1}")
+            panel.set_ylabel(f"number {pair[1] + 1}")
         low, high = _limits(np.concatenate([draws[:, pair], reference[:, pair]]))
         axes[0, column].set(xlim=(low[0], high[0]), ylim=(low[1], high[1]))
-        axes[1, column].set_xlabel(f"parameter {pair[0] + 1}")
+        axes[1, column].set_xlabel(f"number {pair[0] + 1}")
     figure.suptitle(f"{title}\nabove: simgraph, below: reference", fontsize=10)
     return figure
 
@@ -66,7 +66,7 @@ def plot_scores(lines: Mapping[str, Sequence[tuple[float, float]]], label: str, 
             levels = np.unique(places)
             axes.plot(levels, [scores[places == level].mean() for level in levels], color=colour, linewidth=1)
     axes.axhline(0.5, color="black", linewidth=0.5)
-    axes.set(xscale="log", xlabel=label, ylabel="C2ST, mean of the observations")
+    axes.set(xscale="log", xlabel=label, ylabel="C2ST, mean of the questions")
     axes.set_ylim(0.45, 1.01)
     axes.legend(fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
     return figure

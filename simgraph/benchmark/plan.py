@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from simgraph.errors import DeclarationError
@@ -45,6 +44,11 @@ class Plan:
         if self.draws < 10:
             raise DeclarationError(f"draws={self.draws!r} is too few to compare; 10 is the least.")
 
-    def key(self) -> Mapping[str, Any]:
-        """Returns all of it as it is kept in JSON."""
-        return {**asdict(self), "classifiers": list(self.classifiers)}
+    def judging(self) -> dict[str, Any]:
+        """Returns what answers are judged by, as it is kept in JSON."""
+        return {"classifiers": list(self.classifiers), "questions": self.questions, "draws": self.draws}
+
+    def key(self, method: str) -> dict[str, Any]:
+        """Returns what tells runs of a method apart, as it is kept in JSON. Only simgraph knows presets and limits."""
+        own = {"preset": self.preset, "time_limit": self.time_limit}
+        return {**(own if method == "simgraph" else dict.fromkeys(own)), **self.judging()}

@@ -28,11 +28,6 @@ class Question:
     latent: Mapping[str, np.ndarray]
     reference: Callable[[int, int], np.ndarray]
 
-    @property
-    def dimensions(self) -> int:
-        """Number of elements that are asked for."""
-        return sum(int(elements.sum()) for elements in self.latent.values())
-
     def ask(self, model: Model, count: int, seed: int) -> np.ndarray:
         """Draws a model's answer, (count, dimensions)."""
         query = model.given(**self.evidence) if self.evidence else model

@@ -51,6 +51,7 @@ def report(runs: Sequence[Mapping[str, Any]], pictures: Sequence[str] = ()) -> s
         *(f"C2ST ({name}) ± error, floor" for name in CLASSIFIERS),
         "squared MMD",
         *(f"{stage} [s]" for stage in STAGES),
+        "cores used in training",
     )
     machines = {facts({**run["machine"], "seed": "as kept"}): None for run in runs}
     return "\n".join(
@@ -61,7 +62,8 @@ def report(runs: Sequence[Mapping[str, Any]], pictures: Sequence[str] = ()) -> s
             " sbibm's network) between the method's draws and right draws, so many a side, averaged over questions and"
             " seeds; 0.5 is perfect, 1.0 is useless. Error: standard error of the mean over questions, whose"
             " difficulty differs. Floor: two sets of right draws against each other. Squared MMD: unbiased, Gaussian"
-            " kernel, median distance; 0 is perfect. Seconds are wall seconds of one run, for all questions together."
+            " kernel, median distance; 0 is perfect. Seconds are wall seconds of one run, for all questions together;"
+            " where training used fewer cores than there are, other work was using them."
             " Right draws: exact ones, or those of sbibm 1.1.0.",
             "",
             *(f"Machine: {found}." for found in machines),
@@ -86,6 +88,7 @@ def _row(group: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
         *(_score(group, name) if name in run["classifiers"] else "-" for name in CLASSIFIERS),
         f"{np.mean([run['mmd_mean'] for run in group]):.4f}",
         *(f"{np.mean([run[f'{stage}_seconds'] for run in group]):.1f}" for stage in STAGES),
+        f"{sum(run['train_cpu_seconds'] for run in group) / sum(run['train_seconds'] for run in group):.2f}",
     )
 
 

@@ -108,14 +108,19 @@ class Elements(Tokenizer):
         return self.variable.support.kind == "integers"
 
     def fit(self, values: np.ndarray, present: np.ndarray) -> Elements:
-        # Counts as training will see them: spread over their cells, which matters where nearly all of them are equal.
-        spread = torch.Generator().manual_seed(0)
-        free = self._unconstrain(torch.as_tensor(values, dtype=torch.float64), spread).numpy()
+        free = self._unconstrain(torch.as_tensor(values, dtype=torch.float64)).numpy()
         flat = free.reshape(-1, self.num_tokens)
         exists = present.reshape(-1, self.num_tokens)
         # Where training values lie at the very edge there is mass, and draws there are no leaks.
         edge = self._beyond(torch.from_numpy(free)).numpy().reshape(-1, self.num_tokens) & exists
         columns = [_robust(flat[exists[:, i], i]) | {"edge": float(edge[:, i].any())} for i in range(self.num_tokens)]
+        if self._counts:
+            # As training sees them: spread over their cells, which matters where nearly all of them are equal.
+            generator = torch.Generator().manual_seed(0)
+            spread = self._unconstrain(torch.as_tensor(values, dtype=torch.float64), generator).numpy()
+            for i, column in enumerate(columns):
+                if not column["constant"]:
+                    column |= _robust(spread.reshape(flat.shape)[exists[:, i], i])
         names = ("centre", "scale", "heavy", "mean", "sd", "constant", "edge")
         return Elements(self.variable, {n: np.array([c[n] for c in columns]) for n in names})
 

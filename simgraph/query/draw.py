@@ -111,7 +111,7 @@ class _Problem:
             _, remembered = self.denoiser.remember(
                 self.values[unique][:, known], self.states[unique][:, known], pieces, known
             )
-            memory = (known, [(key[..., back], value[..., back]) for key, value in remembered])
+            memory = (known, [(key[:, back], value[:, back]) for key, value in remembered])
         keys = torch.cat([known, active]) if len(known) else active
         own, own_states = values[:, active], states[:, active]
         own_mask: Tensor | None = mask[:, active[:, None], keys]

@@ -31,7 +31,7 @@ MOST_PAIRED = 128
 _PAIR_SCALE = 8.0
 """Speeds the learning of these biases up: an attention logit of 6 singles one token out of twenty."""
 
-# Inside the network tokens come first, (tokens, batch, width): attention then needs no copy, whatever its form.
+# Inside the network tokens come first, (tokens, batch, width): the forms of attention then copy little or nothing.
 
 
 @dataclass(frozen=True)

@@ -150,11 +150,15 @@ def test_dequantised_counts_fill_their_cells_and_come_back():
     assert (np.diff(values[order]) >= 0).all()
 
 
+def test_a_count_that_never_changes_comes_back_whatever_the_token():
+    tokenizer = fitted(np.zeros(100), kind="integers", low=0)
+    assert not tokenizer.detokenize(torch.tensor([-30.0, 0.0, 30.0]).reshape(3, 1, 1)).any()
+
+
 @pytest.mark.parametrize("high", [INF, 1e6])
-@pytest.mark.parametrize("rare", [0, 3])
-def test_counts_that_are_nearly_always_equal_become_tokens_of_unit_size(high, rare):
+def test_counts_that_are_nearly_always_equal_become_tokens_of_unit_size(high):
     values = np.zeros(2000)
-    values[:rare] = 1
+    values[:3] = 1
     tokenizer = fitted(values, kind="integers", low=0, high=high)
     tokens = tokenizer.tokenize(tensor(values), torch.Generator().manual_seed(1))
     assert 0.8 < tokens.std() < 1.2
