@@ -3,13 +3,12 @@
 Every trace of every step draws its own state from a mixture: the joint; the posterior and the
 likelihood that the graph's roots and leaves imply; each variable given its parents; random subsets of
 elements and of whole variables, observed with probability 0.3 or 0.7; and the user's own queries. A part
-of them loses variables or elements at random, so that marginals are learned as well. Posteriors have the
-largest share: they are asked for most, and are the hardest to learn.
+of them loses variables or elements at random, so that marginals are learned as well.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -59,16 +58,15 @@ class Conditions:
         Returns:
             Integer tensor (count, tokens); every state has a latent token.
         """
-        kinds: Mapping[Callable[[int, torch.Generator], Tensor], float] = {
-            self._joint: 0.15,
-            self._posterior: 0.3,
-            self._likelihood: 0.1,
-            self._mechanism: 0.1,
-            self._elements: 0.2,
-            self._variables: 0.15,
-        }
-        shares = torch.tensor(list(kinds.values()))
-        chosen = torch.multinomial(shares, count, replacement=True, generator=generator)
+        kinds: list[Callable[[int, torch.Generator], Tensor]] = [
+            self._joint,
+            self._posterior,
+            self._likelihood,
+            self._mechanism,
+            self._elements,
+            self._variables,
+        ]
+        chosen = torch.randint(len(kinds), (count,), generator=generator)
         states = torch.empty(count, self.tokens, dtype=torch.long)
         for number, kind in enumerate(kinds):
             here = chosen == number

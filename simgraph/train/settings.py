@@ -36,8 +36,8 @@ class Settings:
 
     steps: int = 4000
     batch_size: int | None = None
-    matrix_lr: float = 2e-2
-    vector_lr: float = 4e-3
+    matrix_lr: float = 1e-2
+    vector_lr: float = 2e-3
     warmup: float = 0.03
     clip: float = 1.0
     ema: float = 0.05
