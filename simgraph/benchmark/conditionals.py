@@ -15,14 +15,11 @@ from functools import cached_property, partial
 
 import numpy as np
 
-from simgraph.benchmark.question import Question
+from simgraph.benchmark.question import SEED, Question
 from simgraph.graph import Graph
 from simgraph.query.evidence import missing
 
 __all__ = ["Conditionals"]
-
-_SEED = 2**20
-"""Seed of the traces that questions are made of; no training has it."""
 
 Draws = Callable[[Mapping[str, np.ndarray], Mapping[str, np.ndarray], int, int], Mapping[str, np.ndarray]]
 """(values by name, which of them are observed, count, seed) -> draws (count, *event_shape) by name."""
@@ -54,12 +51,8 @@ class Conditionals:
         observed = self._observed(number)
         given = {name: elements for name, elements in observed.items() if elements.any()}
         latent = {name: ~elements for name, elements in observed.items() if not elements.all()}
-        question = Question(
-            {name: missing(values[name], ~elements) for name, elements in given.items()},
-            latent,
-            partial(self._reference, number),
-        )
-        return question
+        evidence = {name: missing(values[name], ~elements) for name, elements in given.items()}
+        return Question(evidence, latent, partial(self._reference, number))
 
     def _reference(self, number: int, count: int, part: int) -> np.ndarray:
         values = {name: column[number].astype(np.float64) for name, column in self._traces.items()}
@@ -68,12 +61,12 @@ class Conditionals:
 
     @cached_property
     def _traces(self) -> dict[str, np.ndarray]:
-        traces = self.graph.simulate(self.questions, seed=_SEED, progress=False)
+        traces = self.graph.simulate(self.questions, seed=SEED, progress=False)
         return {name: np.asarray(traces[name]) for name in self.graph.variables}
 
     def _observed(self, number: int) -> dict[str, np.ndarray]:
         """Draws which elements are given, by name: the five kinds take turns."""
-        random = np.random.default_rng([_SEED, number])
+        random = np.random.default_rng([SEED, number])
         kind = number % 5
         observed = {}
         for name, column in self._traces.items():

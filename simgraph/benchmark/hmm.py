@@ -11,8 +11,6 @@ References:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import numpy as np
 from torch import Tensor
 from torch.distributions import Normal
@@ -67,30 +65,13 @@ def posterior_draws(observation: np.ndarray, count: int, seed: int) -> np.ndarra
     return np.stack([draws[f"theta_{step}"] for step in range(len(given))], 1)
 
 
-def conditional_draws(
-    values: Mapping[str, np.ndarray], observed: Mapping[str, np.ndarray], count: int, seed: int
-) -> dict[str, np.ndarray]:
-    """Draws all states and data from their exact law given any of them.
-
-    Args:
-        values: Values of one trace by name, scalars; those that are not observed are not read.
-        observed: Whether a variable is observed, by name.
-        count: Number of draws.
-        seed: Seed of the draws.
-
-    Returns:
-        Draws (count,) by name; of an observed variable its value.
-
-    Raises:
-        EvidenceError: If the observed values do not fit together.
-    """
-    given = {name: float(values[name]) for name, seen in observed.items() if seen}
-    return sum_product.conditional_draws(_scalars(STEPS), given, count, seed)
-
-
 def _scalars(steps: int) -> dict[str, Scalar]:
     """Returns the nodes of the graph of a chain."""
     nodes = {"theta_0": Scalar(None, np.zeros_like, _SCALE)}
     for step in range(1, steps):
         nodes[f"theta_{step}"] = Scalar(f"theta_{step - 1}", np.positive, _SCALE)
     return nodes | {f"x_{step}": Scalar(f"theta_{step}", np.square, _SCALE) for step in range(steps)}
+
+
+conditional_draws = sum_product.of_traces(_scalars(STEPS))
+"""Draws all states and data from their exact law given any of them."""

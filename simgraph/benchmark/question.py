@@ -10,7 +10,10 @@ import numpy as np
 
 from simgraph.query import Model
 
-__all__ = ["Question", "flat"]
+__all__ = ["SEED", "Question", "flat"]
+
+SEED = 2**20
+"""Seed of the traces that questions are made of; no training has it."""
 
 
 @dataclass(frozen=True)

@@ -11,14 +11,13 @@ import itertools
 import json
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from tqdm.auto import tqdm
 
-from simgraph.benchmark.methods import METHODS, Learned, check_method
+from simgraph.benchmark.methods import METHODS, check_method
 from simgraph.benchmark.pictures import plot_draws, save
 from simgraph.benchmark.plan import Plan
 from simgraph.benchmark.posteriors import Posteriors
@@ -26,6 +25,7 @@ from simgraph.benchmark.question import Question
 from simgraph.benchmark.report import machine, write_json
 from simgraph.benchmark.summary import line, summarise, title
 from simgraph.benchmark.tasks import Task, find_task
+from simgraph.benchmark.trainings import Training, Trainings
 from simgraph.diagnostics import c2st, mmd
 from simgraph.errors import DeclarationError, FileFormatError, MissingExtraError, did_you_mean
 from simgraph.plots.canvas import new_figure
@@ -81,7 +81,7 @@ def benchmark(
     target = Path(folder)
     kept = target / RUNS
     runs = _load(kept)
-    train = _Trainings(plan, progress)
+    train = Trainings(plan, progress)
     # The cheap ones first: all tasks have an answer early.
     for budget, seed, task, method in itertools.product(sorted(set(budgets)), seeds, tasks, methods):
         key = {"task": task.name, "method": method, "num_simulations": budget, "seed": seed, **plan.key(method)}
@@ -102,46 +102,7 @@ def benchmark(
     return runs
 
 
-@dataclass(frozen=True)
-class _Training:
-    """What a method learned, and how long it took: traces, wall seconds and processor seconds."""
-
-    learned: Learned
-    seconds: Mapping[str, float]
-
-
-class _Trainings:
-    """Trains, but never twice in a row: tasks that ask different questions about one graph share a model."""
-
-    def __init__(self, plan: Plan, progress: bool) -> None:
-        self.plan, self.progress = plan, progress
-        self.key: tuple[Any, ...] = ()
-        self.last: _Training | None = None
-
-    def __call__(self, task: Task, method: str, num_simulations: int, seed: int) -> _Training:
-        """Returns what a method learned for a task.
-
-        Raises:
-            TrainingError: If training was interrupted, or broke off.
-        """
-        key = (id(task.graph), method, num_simulations, seed)
-        if self.last is None or key != self.key:
-            self.key, self.last = key, self._train(task, method, num_simulations, seed)
-        return self.last
-
-    def _train(self, task: Task, method: str, num_simulations: int, seed: int) -> _Training:
-        begin = time.monotonic()
-        traces = task.graph.simulate(num_simulations, seed=seed, progress=self.progress)
-        seconds = {"simulate_seconds": time.monotonic() - begin}
-        train = METHODS[method](task, traces, seed, self.plan, self.progress)
-        begin, worked = time.monotonic(), time.process_time()
-        learned = train()
-        seconds["train_seconds"] = time.monotonic() - begin
-        seconds["train_cpu_seconds"] = time.process_time() - worked
-        return _Training(learned, seconds)
-
-
-def judged(task: Task, training: _Training, seed: int, plan: Plan, progress: bool) -> tuple[dict[str, Any], np.ndarray]:
+def judged(task: Task, training: Training, seed: int, plan: Plan, progress: bool) -> tuple[dict[str, Any], np.ndarray]:
     """Holds a method's answers to a task's questions against right draws.
 
     Returns:
@@ -195,12 +156,11 @@ def _load(kept: Path) -> list[dict[str, Any]]:
         return []
     try:
         runs: list[dict[str, Any]] = json.loads(kept.read_text())["runs"]
-        for run in runs:
-            _ = run["method"], run["floor"]  # earlier versions kept less
-    except (ValueError, KeyError, TypeError):
-        raise FileFormatError(
-            f"{kept} holds no runs of the benchmark.\n  Move it away, or choose another folder."
-        ) from None
+        known = all({"method", "floor"} <= run.keys() for run in runs)  # earlier versions kept less
+    except (ValueError, KeyError, TypeError, AttributeError):
+        known = False
+    if not known:
+        raise FileFormatError(f"{kept} holds no runs of the benchmark.\n  Move it away, or choose another folder.")
     return runs
 
 

@@ -18,12 +18,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from simgraph.errors import EvidenceError
 
-__all__ = ["Scalar", "conditional_draws"]
+if TYPE_CHECKING:
+    from simgraph.benchmark.conditionals import Draws
+
+__all__ = ["Scalar", "conditional_draws", "of_traces"]
 
 _REACH = 10.0
 """How many standard deviations around all its means the first grid of a node covers."""
@@ -89,6 +93,26 @@ def conditional_draws(
         if name not in observed:
             draws[name] += _COARSE / _PARTS * (random.random(count) - 0.5)
     return {name: draws[name] for name in nodes}
+
+
+def of_traces(nodes: Mapping[str, Scalar]) -> Draws:
+    """Returns the sampler of a tree in the form that all tasks of arbitrary conditionals have.
+
+    Args:
+        nodes: The nodes by name, parents before children.
+
+    Returns:
+        A function of the values of one trace by name, of which only observed ones are read; of whether each is
+        observed; of a count and a seed. It draws every node (count,) as :func:`conditional_draws` does.
+    """
+
+    def draws(
+        values: Mapping[str, np.ndarray], observed: Mapping[str, np.ndarray], count: int, seed: int
+    ) -> dict[str, np.ndarray]:
+        given = {name: float(values[name]) for name, seen in observed.items() if seen}
+        return conditional_draws(nodes, given, count, seed)
+
+    return draws
 
 
 Grids = Mapping[str | None, np.ndarray]

@@ -119,4 +119,5 @@ def title(run: Mapping[str, Any]) -> str:
 def _label(run: Mapping[str, Any], runs: Sequence[Mapping[str, Any]]) -> str:
     """Names the line of a run: its task, and of its plan what differs among the runs."""
     fields = [name for name in ("method", *PLAN) if len({str(other[name]) for other in runs}) > 1]
-    return ", ".join([run["task"], *(f"{name.replace('_', ' ')} {run[name]}" for name in fields)])
+    named = (f"{name.replace('_', ' ')} {run[name]}" for name in fields if run[name] is not None)
+    return ", ".join([run["task"], *named])

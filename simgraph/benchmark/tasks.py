@@ -23,6 +23,7 @@ from simgraph.benchmark import (
 )
 from simgraph.benchmark.conditionals import Conditionals
 from simgraph.benchmark.posteriors import OBSERVATIONS, Posteriors
+from simgraph.benchmark.question import SEED
 from simgraph.errors import DeclarationError, did_you_mean
 
 __all__ = ["TASKS", "Task", "find_task"]
@@ -46,7 +47,7 @@ def find_task(name: str) -> Task:
 
 
 def _chain(name: str) -> np.ndarray:
-    simulated = hmm.hmm.simulate(OBSERVATIONS, seed=2**20, progress=False)  # no training has this seed
+    simulated = hmm.hmm.simulate(OBSERVATIONS, seed=SEED, progress=False)
     return np.stack([simulated[f"x_{step}"] for step in range(hmm.STEPS)], 1)
 
 

@@ -8,8 +8,6 @@ References:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import numpy as np
 import torch
 from torch import Tensor
@@ -71,23 +69,5 @@ _SCALARS = {
 }
 """The nodes of the graph."""
 
-
-def conditional_draws(
-    values: Mapping[str, np.ndarray], observed: Mapping[str, np.ndarray], count: int, seed: int
-) -> dict[str, np.ndarray]:
-    """Draws all nodes from their exact law given any of them.
-
-    Args:
-        values: Values of one trace by name, scalars; those that are not observed are not read.
-        observed: Whether a node is observed, by name.
-        count: Number of draws.
-        seed: Seed of the draws.
-
-    Returns:
-        Draws (count,) by name; of an observed node its value.
-
-    Raises:
-        EvidenceError: If the observed values do not fit together.
-    """
-    given = {name: float(values[name]) for name, seen in observed.items() if seen}
-    return sum_product.conditional_draws(_SCALARS, given, count, seed)
+conditional_draws = sum_product.of_traces(_SCALARS)
+"""Draws all nodes from their exact law given any of them."""

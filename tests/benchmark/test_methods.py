@@ -68,6 +68,6 @@ def test_npe_says_which_bounds_it_cannot_take(sbi, monkeypatch):
     support = SimpleNamespace(low=np.array(1.0), high=np.array(np.inf))
     variable = SimpleNamespace(support=support, shape=())
     layout = SimpleNamespace(tokenizers=dict.fromkeys(task.parameters, SimpleNamespace(variable=variable)))
-    monkeypatch.setattr("simgraph.benchmark.methods.compile", lambda *_: SimpleNamespace(layout=layout))
+    monkeypatch.setattr("simgraph.benchmark.npe.compile", lambda *_: SimpleNamespace(layout=layout))
     with pytest.raises(DeclarationError, match="not set up for the bounds 1"):
         METHODS["npe"](task, traces, 0, Plan(), False)

@@ -46,7 +46,7 @@ def judge(monkeypatch):
 
     judged.calls, judged.fail_at, judged.floors = [], None, 0
     monkeypatch.setattr(run, "_scores", scores)
-    monkeypatch.setattr(run._Trainings, "_train", trained)
+    monkeypatch.setattr(run.Trainings, "_train", trained)
     monkeypatch.setattr(run, "judged", judged)
     return judged
 
