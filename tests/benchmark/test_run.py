@@ -234,6 +234,7 @@ def test_conditionals_end_to_end(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # those of sbi
 def test_npe_learns_from_the_same_traces(tmp_path):
     pytest.importorskip("sbi")
     plan = Plan(preset="fast", time_limit=1.0, questions=1, draws=100)
