@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 
 from simgraph.compile import Compiled
 from simgraph.compile.probe import Variable
@@ -23,6 +22,7 @@ from simgraph.errors import (
     ShapeError,
     SupportError,
 )
+from simgraph.query.numbers import numbers
 from simgraph.train.ranges import Ranges
 
 __all__ = ["Evidence", "Missing", "check", "missing"]
@@ -58,7 +58,7 @@ def missing(values: Any, mask: Any = None) -> Missing:
         >>> missing([1.0, float("nan")]).observed
         array([ True, False])
     """
-    array = _numbers("missing(...)", values)
+    array = numbers("missing(...)", values)
     absent = np.isnan(array) if mask is None else np.asarray(mask, dtype=bool)
     if absent.shape != array.shape:
         raise ShapeError(f"missing(...) has a mask of shape {absent.shape} for values of shape {array.shape}.")
@@ -98,7 +98,7 @@ def check(compiled: Compiled, ranges: Ranges, given: Mapping[str, Any], *, stric
     found: dict[str, Evidence] = {}
     for name, value in given.items():
         variable = compiled.layout.tokenizers[name].variable
-        array = value.values if isinstance(value, Missing) else _numbers(f"given({name}=...)", value)
+        array = value.values if isinstance(value, Missing) else numbers(f"given({name}=...)", value)
         observed = value.observed if isinstance(value, Missing) else np.ones(array.shape, dtype=bool)
         _check_shape(variable, array)
         if np.isnan(array[observed]).any():
@@ -118,19 +118,6 @@ def check(compiled: Compiled, ranges: Ranges, given: Mapping[str, Any], *, stric
             "  Rows of a batch belong together; give every batched name the same number of rows."
         )
     return found
-
-
-def _numbers(where: str, value: Any) -> np.ndarray:
-    if isinstance(value, torch.Tensor):
-        value = value.detach().cpu().numpy()
-    try:
-        array = np.asarray(value)
-    except ValueError as error:
-        raise EvidenceError(f"{where} is no array: {error}.") from None
-    if array.dtype.kind not in "iubf":
-        kind = "text" if array.dtype.kind in "US" else f"values of type {array.dtype}"
-        raise EvidenceError(f"{where} holds {kind}, not numbers.")
-    return array.astype(np.float64)
 
 
 def _check_shape(variable: Variable, array: np.ndarray) -> None:
