@@ -29,6 +29,7 @@ ROOMS = [
 REACHES = {
     ("graph/graph.py", "traces"): {"simulate"},
     ("compile/compiled.py", "plots"): {"plot_mask"},
+    ("query/samples.py", "plots"): {"plot"},
 }
 TYPES_ONLY = {("graph/graph.py", "traces")}
 

@@ -105,7 +105,8 @@ class Query:
         found = {name: self._values(name, tokens) for name in asked}
         if single:
             return found[asked[0]]
-        return Samples(found, batched=self.batched, outside=self._outside(found))
+        plates = {name: self.trained.compiled.layout.plates[name] for name in asked}
+        return Samples(found, batched=self.batched, outside=self._outside(found), dims=plates)
 
     def _asked(self, names: tuple[Any, ...]) -> tuple[list[str], bool]:
         for name in names:

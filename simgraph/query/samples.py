@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
-from simgraph.errors import MissingExtraError, UnknownNameError, did_you_mean
-from simgraph.text import table
+from simgraph.compile.compiled import name_of
+from simgraph.dsl import Node
+from simgraph.errors import QueryError, ShapeError, UnknownNameError, did_you_mean, listed
+from simgraph.query import export
+from simgraph.query.axes import check_dims, check_sizes, chosen
+from simgraph.query.elements import columns
+from simgraph.query.summary import Summary, interval, quantile, summarise
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 __all__ = ["Samples"]
 
@@ -17,37 +27,89 @@ __all__ = ["Samples"]
 class Samples(Mapping[str, Tensor]):
     """Draws by name: a mapping from names to tensors ([batch,] num_samples, *event_shape).
 
+    Draws that stand in the same place belong together: ``samples[100:]`` keeps these draws of every variable.
+
     Args:
-        values: Tensors by name.
+        values: Tensors by name, all with the same number of draws.
         batched: Whether the first axis runs over pieces of evidence.
         outside: Share of draws outside of the bounds that their own parents set, by name, where there are any.
+        ess: Effective number of draws, for each piece of evidence; as many as there are, if they are independent.
+        notes: Lines to print below the table, for example which method was used.
+        dims: Names of the first axes of a variable's values, by name; its plates, outermost first.
+
+    Attributes:
+        batched, outside, notes, dims: As given.
+
+    Raises:
+        QueryError: If there is no variable or no draw, or ``ess`` is no positive number.
+        ShapeError: If numbers of draws differ, or names of axes do not fit the values.
 
     Example:
         >>> import torch
-        >>> samples = Samples({"theta": torch.zeros(100, 2)})
-        >>> samples["theta"].shape, samples.num_samples
-        (torch.Size([100, 2]), 100)
+        >>> samples = Samples({"theta": torch.tensor([[0.0, 4.0], [1.0, 5.0]])})
+        >>> samples["theta"].shape, samples.num_samples, samples[1:]["theta"]
+        (torch.Size([2, 2]), 2, tensor([[1., 5.]]))
+        >>> print(samples)
+        Samples with 2 draws
+                  mean  sd   5%    50%  95%   ess
+        theta[0]  0.5   0.5  0.05  0.5  0.95  2
+        theta[1]  4.5   0.5  4.05  4.5  4.95  2
     """
 
     def __init__(
-        self, values: Mapping[str, Tensor], *, batched: bool = False, outside: Mapping[str, float] | None = None
+        self,
+        values: Mapping[str, Tensor],
+        *,
+        batched: bool = False,
+        outside: Mapping[str, float] | None = None,
+        ess: float | None = None,
+        notes: Sequence[str] = (),
+        dims: Mapping[str, Sequence[str]] | None = None,
     ) -> None:
         self._values = dict(values)
         self.batched = batched
         self.outside = dict(outside or {})
+        self.notes = tuple(notes)
+        self.dims = {name: tuple(own) for name, own in (dims or {}).items()}
+        self._ess = ess
+        check_sizes(self._values, 2 if batched else 1)
+        check_dims(self._values, self.dims, 2 if batched else 1)
+        if ess is not None and not (math.isfinite(ess) and ess > 0):
+            raise QueryError(f"ess={ess!r} is no positive number of draws.")
 
     @property
     def num_samples(self) -> int:
         """Number of draws for each piece of evidence."""
         return next(iter(self._values.values())).shape[1 if self.batched else 0]
 
-    def __getitem__(self, name: str) -> Tensor:
-        try:
+    @property
+    def ess(self) -> float:
+        """Effective number of draws for each piece of evidence: so many independent ones would say as much."""
+        return float(self.num_samples if self._ess is None else self._ess)
+
+    def __getitem__(self, key: Any) -> Any:
+        """Returns a variable's tensor for a name or node, and the selected draws for anything else.
+
+        Draws are selected by a number, a slice, an array of numbers, or a boolean array with one entry per draw; of
+        every variable and every piece of evidence the same ones. What is known of the whole set alone is dropped:
+        the share outside of bounds. The effective number shrinks with the number of different draws.
+
+        Raises:
+            UnknownNameError: If the name was not sampled.
+            QueryError: If there are no such draws.
+        """
+        if isinstance(key, (str, Node)):
+            name = name_of(key)
+            if name not in self._values:
+                raise UnknownNameError(f"{name!r} was not sampled.\n  {did_you_mean(name, self._values, 'Sampled')}")
             return self._values[name]
-        except KeyError:
-            raise UnknownNameError(
-                f"{name!r} was not sampled.\n  {did_you_mean(str(name), self._values, 'Sampled')}"
-            ) from None
+        rows = chosen(key, self.num_samples)
+        different = len(np.unique(rows))
+        repeats = different < len(rows)
+        ess = self.ess * different / self.num_samples if repeats or self._ess is not None else None
+        axis, index = (1 if self.batched else 0), torch.from_numpy(rows)
+        values = {name: value.index_select(axis, index) for name, value in self._values.items()}
+        return Samples(values, batched=self.batched, ess=ess, notes=self.notes, dims=self.dims)
 
     def __contains__(self, name: object) -> bool:
         return name in self._values
@@ -64,53 +126,141 @@ class Samples(Mapping[str, Tensor]):
     def __hash__(self) -> int:
         return id(self)
 
+    @staticmethod
+    def concatenate(*parts: Samples) -> Samples:
+        """Joins draws of one query; effective numbers add up.
+
+        Args:
+            *parts: Draws of the same variables given the same evidence.
+
+        Raises:
+            QueryError: If variables, names of axes or batching differ, or there are no parts.
+            ShapeError: If shapes differ.
+
+        Example:
+            >>> import torch
+            >>> Samples.concatenate(Samples({"a": torch.zeros(2)}), Samples({"a": torch.ones(3)}))["a"]
+            tensor([0., 0., 1., 1., 1.])
+        """
+        _check_parts(parts)
+        first, total = parts[0], sum(part.num_samples for part in parts)
+        axis = 1 if first.batched else 0
+        values = {name: torch.cat([part[name] for part in parts], axis) for name in first}
+        shares = {
+            name: sum(part.outside.get(name, 0.0) * part.num_samples for part in parts) / total
+            for name in first
+            if any(name in part.outside for part in parts)
+        }
+        ess = None if all(part._ess is None for part in parts) else sum(part.ess for part in parts)
+        notes = list(dict.fromkeys(note for part in parts for note in part.notes))
+        return Samples(values, batched=first.batched, outside=shares, ess=ess, notes=notes, dims=first.dims)
+
+    def summary(self) -> Summary:
+        """Returns the table that is printed: a mapping from columns to numbers by element.
+
+        The columns are the mean, the standard deviation, quantiles, and the effective number of draws, which is that
+        of the whole set. Each piece of evidence has rows of its own.
+
+        Example:
+            >>> import torch
+            >>> Samples({"a": torch.arange(5.0)}).summary()["mean"]
+            {'a': 2.0}
+        """
+        return summarise(self._values, self.ess, batched=self.batched)
+
+    def quantile(self, q: float | Sequence[float]) -> dict[str, Tensor]:
+        """Returns quantiles over the draws, by name.
+
+        Args:
+            q: Levels from 0 to 1.
+
+        Returns:
+            Float64 tensors ([levels,] [batch,] *event_shape); the axis of levels is there if ``q`` is a sequence.
+
+        Raises:
+            QueryError: If a level is no number from 0 to 1.
+
+        Example:
+            >>> import torch
+            >>> Samples({"a": torch.arange(5.0)}).quantile([0.25, 0.5])["a"]
+            tensor([1., 2.], dtype=torch.float64)
+        """
+        return quantile(self._values, q, batched=self.batched)
+
+    def interval(self, level: float = 0.9, kind: str = "equal") -> dict[str, Tensor]:
+        """Returns intervals that hold a share of the draws, element by element.
+
+        Args:
+            level: The share, above 0 and up to 1.
+            kind: ``"equal"``: as many draws lie below as above. ``"hdi"``: the shortest one (highest density), which
+                is one interval even where the density has several peaks.
+
+        Returns:
+            Float64 tensors ([batch,] *event_shape, 2): the lower and the upper end.
+
+        Raises:
+            QueryError: If the level or the kind is not one of these.
+
+        Example:
+            >>> import torch
+            >>> Samples({"a": torch.tensor([0.0, 0.1, 0.2, 9.0])}).interval(0.75, kind="hdi")["a"]
+            tensor([0.0000, 0.2000], dtype=torch.float64)
+        """
+        return interval(self._values, level, kind, batched=self.batched)
+
     def to_numpy(self) -> dict[str, np.ndarray]:
         """Returns NumPy arrays by name."""
         return {name: value.numpy() for name, value in self._values.items()}
 
     def columns(self) -> dict[str, np.ndarray]:
         """Returns one flat column per element, for example ``theta[0]``; batches are stacked and numbered."""
-        found: dict[str, np.ndarray] = {}
-        lead = 2 if self.batched else 1
-        for name, value in self._values.items():
-            array = value.numpy()
-            if self.batched:
-                found.setdefault("batch", np.repeat(np.arange(array.shape[0]), array.shape[1]))
-            for element in np.ndindex(*array.shape[lead:]):
-                label = f"{name}[{', '.join(map(str, element))}]" if element else name
-                found[label] = array[(slice(None),) * lead + element].ravel()
-        return found
+        return columns(self._values, batched=self.batched)
 
     def to_pandas(self) -> Any:
-        """Returns a data frame with one column per element.
+        """Returns a data frame with one column per element; see :func:`simgraph.query.export.to_pandas`."""
+        return export.to_pandas(self._values, batched=self.batched)
 
-        Raises:
-            MissingExtraError: If pandas is not installed.
-        """
-        try:
-            import pandas
-        except ImportError:
-            raise MissingExtraError("pandas", "pandas", "Samples.to_pandas()") from None
-        return pandas.DataFrame(self.columns())
+    def to_xarray(self) -> Any:
+        """Returns a data set with named axes; see :func:`simgraph.query.export.to_xarray`."""
+        return export.to_xarray(self._values, self.dims, self._attributes(), batched=self.batched)
+
+    def to_arviz(self) -> Any:
+        """Returns a data tree with the group ``posterior``; see :func:`simgraph.query.export.to_arviz`."""
+        return export.to_arviz(self._values, self.dims, self._attributes(), batched=self.batched)
+
+    def plot(
+        self, *names: str | Node, truth: Mapping[str | Node, Any] | None = None, batch: int | None = None
+    ) -> Figure:
+        """Draws histograms of elements and scatters of their pairs; see :func:`simgraph.plots.pairs.plot_pairs`."""
+        from simgraph.plots.pairs import plot_pairs
+
+        return plot_pairs(self, names, truth or {}, batch)
+
+    def _attributes(self) -> dict[str, Any]:
+        return {"ess": self.ess, "notes": "\n".join(self.notes)}
 
     def __repr__(self) -> str:
-        head = ("", "mean", "sd", "5%", "50%", "95%")
-        columns = self.columns()
-        if self.batched:
-            columns.pop("batch")
-        rows = [(name, *_summary(column)) for name, column in list(columns.items())[:_MOST]]
-        more = len(columns) - len(rows)
         batch = f" for each of {next(iter(self.values())).shape[0]} pieces of evidence" if self.batched else ""
-        tail = f"\n... and {more} more elements" if more else ""
-        for name, share in self.outside.items():
-            tail += f"\n{share:.1%} of the draws of {name!r} lie outside of the bounds that their parents set"
-        return f"Samples with {self.num_samples} draws{batch}\n{table(head, rows)}{tail}"
+        bounds = [
+            f"{share:.1%} of the draws of {name!r} lie outside of the bounds that their parents set"
+            for name, share in self.outside.items()
+        ]
+        return "\n".join([f"Samples with {self.num_samples} draws{batch}", repr(self.summary()), *bounds, *self.notes])
 
 
-_MOST = 20
-"""Rows of the printed table."""
-
-
-def _summary(column: np.ndarray) -> list[str]:
-    low, median, high = np.quantile(column, [0.05, 0.5, 0.95])
-    return [f"{number:.4g}" for number in (column.mean(), column.std(), low, median, high)]
+def _check_parts(parts: Sequence[Samples]) -> None:
+    if not parts:
+        raise QueryError("concatenate needs at least one part.")
+    first = parts[0]
+    for part in parts[1:]:
+        if set(part) != set(first):
+            raise QueryError(f"parts have different variables: {listed(first)} and {listed(part)}.")
+        if part.batched != first.batched:
+            raise QueryError("of two parts, one has a batch of evidence and the other has one piece.")
+        if part.dims != first.dims:
+            raise QueryError(f"parts have different names of axes: {first.dims} and {part.dims}.")
+        axis = 1 if first.batched else 0
+        for name in first:
+            shapes = [(*value.shape[:axis], *value.shape[axis + 1 :]) for value in (first[name], part[name])]
+            if shapes[0] != shapes[1]:
+                raise ShapeError(f"{name!r} has shapes {shapes[0]} and {shapes[1]} in two parts, without their draws.")
