@@ -10,7 +10,9 @@ import pytest
 from simgraph import Graph, Traces
 from simgraph.benchmark import run as runner
 from simgraph.benchmark.plan import Plan
-from simgraph.cli import MODEL, load_graph, main
+from simgraph.cli import main, output
+from simgraph.cli.commands import MODEL
+from simgraph.cli.graph_file import load_graph
 
 PROGRAM = """
 import torch
@@ -71,9 +73,33 @@ def test_fit_then_sample_to_csv_npz_and_screen(program, monkeypatch, capsys, tmp
     assert run(monkeypatch, *common, "--out", "a.npz") == 0
     with np.load(tmp_path / "a.npz") as arrays:
         assert arrays["theta"].shape == (7, 2)
+    xarray = pytest.importorskip("xarray")
+    pytest.importorskip("h5netcdf")
+    assert run(monkeypatch, *common, "--out", "a.nc") == 0
+    with xarray.open_dataset("a.nc", engine="h5netcdf") as data, np.load("a.npz") as arrays:
+        assert data["theta"].dims == ("draw", "theta_dim_0")
+        assert (data["theta"].values == arrays["theta"]).all(), "the same seed"
+    assert {path.name for path in tmp_path.glob(".a*")} == set(), "no temporary file is left"
     capsys.readouterr()
+    assert run(monkeypatch, "sample", "out", "--given", "theta[1]=1", "--of", "x", "--num-samples", "5") == 0
+    assert "Samples with 5 draws" in capsys.readouterr().out
+    assert run(monkeypatch, "sample", "out", "--given", "theta[2]=1") == 1
+    assert "--given names the element theta[2], which does not exist" in capsys.readouterr().err
     assert run(monkeypatch, "sample", "out", "--given", "theta=[nan, 1.0]", "--of", "x", "--num-samples", "5") == 0
     assert "Samples with 5 draws" in capsys.readouterr().out
+
+
+def test_netcdf_needs_its_packages_before_anything_is_drawn(program, monkeypatch, capsys):
+    monkeypatch.setattr(output, "find_spec", lambda package: None if package == "h5netcdf" else package)
+    assert run(monkeypatch, "sample", "nowhere", "--out", "a.nc") == 1
+    error = capsys.readouterr().err
+    assert error.startswith("MissingExtraError: --out a.nc needs 'h5netcdf'.\n  Install it with: pip install 'simgraph")
+
+
+def test_the_command_line_names_its_extra_where_typer_is_missing(monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "typer", None)
+    assert run(monkeypatch, "inspect", "nowhere.py") == 1
+    assert "the command line needs 'typer'.\n  Install it with: pip install 'simgraph[cli]'" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -82,7 +108,7 @@ def test_fit_then_sample_to_csv_npz_and_screen(program, monkeypatch, capsys, tmp
         (["inspect", "nowhere.py"], "FileNotFoundError: nowhere.py is not a file."),
         (["inspect", "program.py:grap"], "Did you mean 'graph'?"),
         (["sample", "nowhere"], "FileNotFoundError"),
-        (["sample", "nowhere", "--out", "a.txt"], "--out a.txt is neither .csv nor .npz."),
+        (["sample", "nowhere", "--out", "a.txt"], "--out a.txt is neither .csv nor .npz nor .nc."),
     ],
 )
 def test_mistakes_end_with_a_message_and_not_a_traceback(program, monkeypatch, capsys, arguments, message):

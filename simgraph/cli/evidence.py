@@ -1,0 +1,131 @@
+"""Evidence as text: ``name=value``, ``name=low..high``, ``name[element]=...``."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from simgraph.errors import QueryError, UnknownNameError, did_you_mean
+from simgraph.query import Interval, above, below, between, missing
+
+__all__ = ["evidence"]
+
+_EXAMPLES = "For example: x=0.5, y=[1,2], x=0.1..0.4, x=0.1.., x=..0.4, y[1]=0.1..0.4"
+
+
+def evidence(texts: Sequence[str], shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:
+    """Reads evidence from what stands behind ``--given``.
+
+    A value is a number, a JSON list of numbers in which ``nan`` is missing, or an interval of which one end may be
+    left out. Elements of a variable can be given one by one; those that are not named stay missing, or without bounds.
+
+    Args:
+        texts: Pieces of the form ``name=value`` or ``name[element]=value``.
+        shapes: Shape of the value of each variable, by name.
+
+    Returns:
+        Values for ``given``, by name.
+
+    Raises:
+        QueryError: If a piece cannot be read, or two of them contradict each other.
+        UnknownNameError: If an element belongs to a variable that does not exist.
+        EvidenceError: If an interval is empty.
+
+    Example:
+        >>> evidence(["x=0.1..0.4"], {"x": ()})
+        {'x': Interval(low=array(0.1), high=array(0.4))}
+    """
+    whole: dict[str, Any] = {}
+    parts: dict[str, dict[tuple[int, ...], Any]] = {}
+    for text in texts:
+        left, equals, value = text.partition("=")
+        name, bracket, element = left.strip().partition("[")
+        if not equals or not name or (bracket and not element.endswith("]")):
+            raise QueryError(f"--given {text!r} is not of the form name=value.\n  {_EXAMPLES}")
+        found = _interval(value) if ".." in value else _number(value)
+        if found is None:
+            raise QueryError(
+                f"--given {left.strip()} has the value {value!r}, which is no number, no list of numbers and no"
+                f" interval.\n  {_EXAMPLES}"
+            )
+        own = parts.setdefault(name, {}) if bracket else {}
+        place = _place(name, element[:-1], shapes) if bracket else ()
+        if name in whole or place in own or (not bracket and name in parts):
+            raise QueryError(f"--given names {left.strip()!r} twice.\n  Give each variable, or each element, once.")
+        if bracket:
+            own[place] = found
+        else:
+            whole[name] = found
+    joined = {name: _joined(name, own, shapes[name]) for name, own in parts.items()}
+    return {name: _missing(value) for name, value in (whole | joined).items()}
+
+
+def _number(text: str) -> np.ndarray | None:
+    """Returns a number or a list of numbers."""
+    try:
+        parsed = json.loads(text.replace("nan", "NaN")) if text.strip().startswith("[") else float(text)
+        return np.asarray(parsed, dtype=np.float64)
+    except (ValueError, TypeError):
+        return None
+
+
+def _interval(text: str) -> Interval | None:
+    """Returns an interval, of which one end may be left out."""
+    low, _, high = text.partition("..")
+    try:
+        ends = [float(end) if end.strip() else None for end in (low, high)]
+    except ValueError:
+        return None
+    match ends:
+        case [None, None]:
+            return None
+        case [bottom, None]:
+            return above(bottom)
+        case [None, top]:
+            return below(top)
+    return between(*ends)
+
+
+def _place(name: str, text: str, shapes: Mapping[str, tuple[int, ...]]) -> tuple[int, ...]:
+    """Returns the index of an element."""
+    if name not in shapes:
+        raise UnknownNameError(f"{name!r} is not a variable of this model.\n  {did_you_mean(name, shapes)}")
+    shape = shapes[name]
+    try:
+        place = tuple(int(number) for number in text.split(","))
+    except ValueError:
+        place = (-1,)  # what is no number is no element either
+    if len(place) != len(shape) or not all(0 <= number < size for number, size in zip(place, shape, strict=True)):
+        raise QueryError(
+            f"--given names the element {name}[{text}], which does not exist: {name!r} has the shape {shape}.\n"
+            "  Elements are numbered from 0."
+        )
+    return place
+
+
+def _joined(name: str, parts: Mapping[tuple[int, ...], Any], shape: tuple[int, ...]) -> Any:
+    """Returns one value for all elements of a variable."""
+    kinds = {isinstance(value, Interval) for value in parts.values()}
+    if len(kinds) > 1:
+        raise QueryError(
+            f"--given gives numbers for some elements of {name!r} and intervals for others.\n"
+            "  Elements of one variable are given in one way."
+        )
+    if kinds == {True}:
+        low, high = np.full(shape, -np.inf), np.full(shape, np.inf)
+        for place, value in parts.items():
+            low[place], high[place] = value.low, value.high
+        return between(low, high)
+    values = np.full(shape, np.nan)
+    for place, value in parts.items():
+        if value.ndim:
+            raise QueryError(f"--given {name}[{', '.join(map(str, place))}] is a list; an element is one number.")
+        values[place] = value
+    return values
+
+
+def _missing(value: Any) -> Any:
+    return missing(value) if isinstance(value, np.ndarray) and np.isnan(value).any() else value
