@@ -31,7 +31,7 @@ _MOST = 20
 """Rows of the printed table."""
 
 _ROUNDING = 1e-9
-"""What floating-point error may add to a number of draws: 0.7 * 10 is a little more than 7."""
+"""What floating-point error may add to a number of draws: 0.55 * 100 is a little more than 55."""
 
 
 class Summary(Mapping[str, Mapping[str, float]]):

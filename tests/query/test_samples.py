@@ -312,6 +312,12 @@ def test_the_shortest_interval_is_the_shortest_that_holds_the_level(draws, level
     assert high - low == min(width for width in widths if width >= 0)
 
 
+def test_rounding_adds_no_draw_to_the_shortest_interval():
+    assert 0.55 * 100 > 55
+    # 55 neighbours among whole numbers span 54.
+    assert Samples({"a": torch.arange(100)}).interval(0.55, kind="hdi")["a"].diff().item() == 54
+
+
 def test_the_shortest_interval_is_found_element_by_element():
     draws = torch.tensor([[0.0, 9.0], [1.0, 8.0], [2.0, 7.0], [9.0, 0.0]])
     assert Samples({"a": draws}).interval(0.75, kind="hdi")["a"].tolist() == [[0, 2], [7, 9]]
