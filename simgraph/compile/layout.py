@@ -142,6 +142,11 @@ class Layout:
         """Maps tokens (batch, tokens of the variable, width) to float64 values in the support."""
         return self.tokenizers[name].detokenize(self._elements(name, tokens))
 
+    def log_scale(self, name: str, values: np.ndarray | Tensor) -> Tensor:
+        """Returns log |det d token / d value| of values (batch, *plate sizes, *event_shape): (batch, tokens)."""
+        values = torch.as_tensor(values, dtype=torch.float64)
+        return self.tokenizers[name].log_scale(values).reshape(len(values), -1)
+
     def _elements(self, name: str, tokens: Tensor) -> Tensor:
         """Arranges tokens (batch, tokens of the variable, width) as (batch, *plate sizes, num_tokens, own width)."""
         tokenizer = self.tokenizers[name]

@@ -36,6 +36,9 @@ _MOST_LOG = 700.0
 _MARGIN = 1e-12
 """Relative distance that values keep from finite bounds, so that the bijection stays finite."""
 
+_LEAST_SHARE = 1e-9
+"""Coordinates on the simplex are kept that far from 0, so that the bijection stays finite."""
+
 
 @dataclass(frozen=True)
 class Support:
@@ -79,13 +82,39 @@ class Support:
             low, high, bounded, above, below = self._masks()
             tiny = torch.finfo(torch.float64).tiny
             out = values.clone()
-            unit = ((values - low) / (high - low)).clamp(_MARGIN, 1 - _MARGIN)
+            width = torch.where(bounded, high - low, 1.0)  # never 0, so that gradients are numbers
+            unit = ((values - low) / width).clamp(_MARGIN, 1 - _MARGIN)
             out = torch.where(bounded, _soft_box(unit), out)
             out = torch.where(above, (values - low).clamp_min(tiny).log(), out)
             return torch.where(below, -(high - values).clamp_min(tiny).log(), out)
         if self.kind == "simplex":
-            positive = values.clamp_min(1e-9)
+            positive = values.clamp_min(_LEAST_SHARE)
             return biject_to(constraints.simplex).inv(positive / positive.sum(-1, keepdim=True))
+        raise SupportError(f"a support of {self.kind} has no bijection.")
+
+    def log_abs_det(self, values: Tensor) -> Tensor:
+        """Returns log |det db / dv| of the bijection b = :meth:`unconstrain` at float64 values v, in closed form.
+
+        On an interval it is taken element by element, (..., *event_shape). On the simplex it is that of the first
+        K - 1 coordinates, (...), as densities of ``torch.distributions.Dirichlet`` are: with what is left of the stick
+        r_i = 1 - v_1 - ... - v_i, the matrix is triangular with the diagonal r_(i-1) / (r_i v_i), and the product
+        telescopes to 1 / (v_1 ... v_K).
+
+        Raises:
+            SupportError: If the support is one of integers.
+        """
+        if self.kind == "interval":
+            low, high, bounded, above, below = self._masks()
+            tiny = torch.finfo(torch.float64).tiny
+            width = torch.where(bounded, high - low, 1.0)
+            unit = ((values - low) / width).clamp(_MARGIN, 1 - _MARGIN)
+            stretched = (_SOFTNESS / (unit * (1 - unit))).log1p() - width.log()
+            out = torch.where(bounded, stretched, torch.zeros_like(values))
+            out = torch.where(above, -(values - low).clamp_min(tiny).log(), out)
+            return torch.where(below, -(high - values).clamp_min(tiny).log(), out)
+        if self.kind == "simplex":
+            positive = values.clamp_min(_LEAST_SHARE)
+            return -(positive / positive.sum(-1, keepdim=True)).log().sum(-1)
         raise SupportError(f"a support of {self.kind} has no bijection.")
 
     def constrain(self, values: Tensor) -> Tensor:

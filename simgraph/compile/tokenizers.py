@@ -19,15 +19,13 @@ import torch
 from torch import Tensor
 
 from simgraph.compile.probe import Variable
+from simgraph.compile.standardise import standardise
 from simgraph.compile.supports import Support
 
 __all__ = ["MAX_CLASSES", "Categories", "Elements", "Simplex", "Tokenizer", "tokenizer_for"]
 
 MAX_CLASSES = 32
 """Up to so many whole numbers are categories with a token of one number each; more are counted."""
-
-_HEAVY_TAIL = 8.0
-"""A 99.9 % quantile of so many robust standard deviations calls for asinh (3.3 for a normal law, 6.7 for Laplace)."""
 
 
 @dataclass(frozen=True)
@@ -80,6 +78,17 @@ class Tokenizer(ABC):
     def detokenize(self, tokens: Tensor) -> Tensor:
         """Maps tokens back to float64 values in the support."""
 
+    @abstractmethod
+    def log_scale(self, values: Tensor) -> Tensor:
+        """Returns log |det d token / d value| of each token, float64 (..., num_tokens).
+
+        Densities of tokens times its exponential are densities of values: of a vector on a simplex with respect to
+        all of its coordinates but the last. It is 0 for categories, which have probabilities.
+
+        Args:
+            values: Float64 values (..., *event_shape) in the support; counts stand for the middle of their cell.
+        """
+
     def leaked(self, tokens: Tensor) -> Tensor:
         """Tells which tokens (..., num_tokens, width) leaked through an edge of the support: (..., num_tokens)."""
         return torch.zeros(tokens.shape[:-1], dtype=torch.bool)
@@ -104,7 +113,8 @@ class Elements(Tokenizer):
         return 1
 
     @property
-    def _counts(self) -> bool:
+    def counts(self) -> bool:
+        """Whether the elements are counts."""
         return self.variable.support.kind == "integers"
 
     def fit(self, values: np.ndarray, present: np.ndarray) -> Elements:
@@ -113,23 +123,43 @@ class Elements(Tokenizer):
         exists = present.reshape(-1, self.num_tokens)
         # Where training values lie at the very edge there is mass, and draws there are no leaks.
         edge = self._beyond(torch.from_numpy(free)).numpy().reshape(-1, self.num_tokens) & exists
-        columns = [_robust(flat[exists[:, i], i]) | {"edge": float(edge[:, i].any())} for i in range(self.num_tokens)]
-        if self._counts:
+        columns = [
+            standardise(flat[exists[:, i], i]) | {"edge": float(edge[:, i].any())} for i in range(self.num_tokens)
+        ]
+        if self.counts:
             # As training sees them: spread over their cells, which matters where nearly all of them are equal.
             generator = torch.Generator().manual_seed(0)
             spread = self._unconstrain(torch.as_tensor(values, dtype=torch.float64), generator).numpy()
             for i, column in enumerate(columns):
                 if not column["constant"]:
-                    column |= _robust(spread.reshape(flat.shape)[exists[:, i], i])
+                    column |= standardise(spread.reshape(flat.shape)[exists[:, i], i])
         names = ("centre", "scale", "heavy", "mean", "sd", "constant", "edge")
         return Elements(self.variable, {n: np.array([c[n] for c in columns]) for n in names})
 
     def tokenize(self, values: Tensor, generator: torch.Generator | None = None) -> Tensor:
         free = self._unconstrain(values, generator)
-        s = self._tensors()
-        z = (free.reshape(*_lead(values, self), self.num_tokens) - s["centre"]) / s["scale"]
-        z = torch.where(s["heavy"] > 0, torch.asinh(z), z)
-        return ((z - s["mean"]) / s["sd"]).float().unsqueeze(-1)
+        return self._standard(free.reshape(*_lead(values, self), self.num_tokens)).float().unsqueeze(-1)
+
+    def log_scale(self, values: Tensor) -> Tensor:
+        s, lead = self._tensors(), _lead(values, self)
+        free = self._unconstrain(values).reshape(*lead, self.num_tokens)
+        slope = self._cells().log_abs_det(values + 0.5) if self.counts else self.variable.support.log_abs_det(values)
+        z = (free - s["centre"]) / s["scale"]
+        bent = torch.where(s["heavy"] > 0, -0.5 * z.square().log1p(), 0.0)
+        return slope.reshape(*lead, self.num_tokens) + bent - (s["scale"] * s["sd"]).log()
+
+    def cells(self, counts: Tensor) -> Tensor:
+        """Returns where the cells of counts (..., *event_shape) begin and end, as tokens (..., num_tokens, 2).
+
+        The outermost cells reach to infinity, so that all cells together are everything.
+        """
+        lead, support = _lead(counts, self), self.variable.support
+        below, above = counts <= torch.as_tensor(support.low), counts >= torch.as_tensor(support.high)
+        ends = []
+        for end, open_end, infinity in ((counts, below, -torch.inf), (counts + 1, above, torch.inf)):
+            free = self._cells().unconstrain(end).reshape(*lead, self.num_tokens)
+            ends.append(torch.where(open_end.reshape(free.shape), infinity, self._standard(free)))
+        return torch.stack(ends, -1)
 
     def detokenize(self, tokens: Tensor) -> Tensor:
         return self._constrain(self._free(tokens))
@@ -140,7 +170,13 @@ class Elements(Tokenizer):
 
     def _beyond(self, free: Tensor) -> Tensor:
         """Tells which unconstrained values lie beyond the skin of a finite interval."""
-        return (self._cells() if self._counts else self.variable.support).beyond(free)
+        return (self._cells() if self.counts else self.variable.support).beyond(free)
+
+    def _standard(self, free: Tensor) -> Tensor:
+        """Returns float64 tokens of unconstrained values, both (..., num_tokens)."""
+        s = self._tensors()
+        z = (free - s["centre"]) / s["scale"]
+        return (torch.where(s["heavy"] > 0, torch.asinh(z), z) - s["mean"]) / s["sd"]
 
     def _free(self, tokens: Tensor) -> Tensor:
         """Returns unconstrained values (..., *event_shape) of tokens."""
@@ -151,14 +187,14 @@ class Elements(Tokenizer):
         return free.reshape(*tokens.shape[:-2], *self.variable.event_shape)
 
     def _unconstrain(self, values: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        if not self._counts:
+        if not self.counts:
             return self.variable.support.unconstrain(values)
         # A count k is a cell [k, k + 1) of the half-line or interval that holds all cells.
         jitter = 0.5 if generator is None else torch.rand(values.shape, generator=generator, dtype=torch.float64)
         return self._cells().unconstrain(values + jitter)
 
     def _constrain(self, free: Tensor) -> Tensor:
-        if not self._counts:
+        if not self.counts:
             return self.variable.support.constrain(free)
         support = self.variable.support
         counts = self._cells().constrain(free).floor()
@@ -209,6 +245,9 @@ class Categories(Tokenizer):
         number = (values.reshape(*_lead(values, self), self.num_tokens) - self._low).long()
         return codes[number.clamp(0, self.classes - 1)]
 
+    def log_scale(self, values: Tensor) -> Tensor:
+        return torch.zeros(*_lead(values, self), self.num_tokens, dtype=torch.float64)
+
     def detokenize(self, tokens: Tensor) -> Tensor:
         number = tokens[..., : self.classes].argmax(-1) + self._low
         return number.double().reshape(*tokens.shape[:-2], *self.variable.event_shape)
@@ -243,6 +282,10 @@ class Simplex(Tokenizer):
         free = (self.variable.support.unconstrain(values) - self._tensor("mean")) / self._tensor("sd")
         return free.reshape(*_lead(values, self), self.num_tokens, self.width).float()
 
+    def log_scale(self, values: Tensor) -> Tensor:
+        slope = self.variable.support.log_abs_det(values).reshape(*_lead(values, self), self.num_tokens)
+        return slope - self._tensor("sd").log().sum()
+
     def detokenize(self, tokens: Tensor) -> Tensor:
         free = tokens.double() * self._tensor("sd") + self._tensor("mean")
         return self.variable.support.constrain(free.reshape(*tokens.shape[:-2], *self.token_shape, self.width))
@@ -265,30 +308,3 @@ def tokenizer_for(variable: Variable) -> Tokenizer:
 
 def _lead(values: Tensor, tokenizer: Tokenizer) -> torch.Size:
     return values.shape[: values.dim() - len(tokenizer.variable.event_shape)]
-
-
-def _robust(values: np.ndarray) -> dict[str, float]:
-    """Returns location and scale of one element's unconstrained training values.
-
-    Light-tailed values are standardised by mean and standard deviation; heavy-tailed ones by median and
-    interquartile range, then by the moments of asinh of that. A constant has scale 1 and is marked.
-    """
-    plain = {"centre": 0.0, "scale": 1.0, "heavy": 0.0, "mean": 0.0, "sd": 1.0, "constant": 0.0}
-    if not values.size:
-        return plain
-    lower, median, upper = np.quantile(values, [0.25, 0.5, 0.75])
-    mean, sd = float(values.mean()), float(values.std())
-    if sd <= 1e-13 * max(abs(mean), np.finfo(np.float64).tiny):
-        return {**plain, "centre": float(median), "constant": 1.0}
-    robust = (upper - lower) / 1.349
-    if robust > 0 and np.quantile(np.abs(values - median), 0.999) > _HEAVY_TAIL * robust:
-        bent = np.arcsinh((values - median) / robust)
-        return {
-            **plain,
-            "centre": float(median),
-            "scale": float(robust),
-            "heavy": 1.0,
-            "mean": float(bent.mean()),
-            "sd": float(bent.std()),
-        }
-    return {**plain, "centre": mean, "scale": sd}

@@ -96,6 +96,41 @@ def test_values_on_the_bounds_have_finite_coordinates_and_come_back(kind):
     assert torch.allclose(support.constrain(free), values, rtol=1e-12, atol=1e-9 * width)
 
 
+@kinds
+@settings(max_examples=20)
+@given(units=units)
+def test_the_log_determinant_is_that_of_the_bijection(kind, units):
+    support = interval(*BOUNDS[kind])
+    values = torch.tensor(inside(support, units), dtype=torch.float64, requires_grad=True)
+    (slope,) = torch.autograd.grad(support.unconstrain(values).sum(), values)
+    assert torch.allclose(support.log_abs_det(values.detach()), slope.log(), rtol=1e-9, atol=1e-9)
+
+
+@settings(max_examples=20)
+@given(st.lists(st.floats(1e-3, 1.0), min_size=2, max_size=6))
+def test_the_log_determinant_of_the_simplex_is_that_of_all_coordinates_but_the_last(weights):
+    support = Support("simplex", np.array(0.0), np.array(1.0))
+    values = torch.tensor(weights, dtype=torch.float64) / sum(weights)
+
+    def free(first):
+        return support.unconstrain(torch.cat([first, 1 - first.sum(-1, keepdim=True)]))
+
+    matrix = torch.autograd.functional.jacobian(free, values[:-1])
+    assert torch.allclose(support.log_abs_det(values), torch.linalg.slogdet(matrix)[1], rtol=1e-7, atol=1e-7)
+
+
+@kinds
+def test_the_log_determinant_is_finite_on_the_bounds(kind):
+    support = interval(*BOUNDS[kind])
+    ends = torch.tensor([bound for bound in BOUNDS[kind] if np.isfinite(bound)], dtype=torch.float64)
+    assert support.log_abs_det(ends).isfinite().all()
+
+
+def test_integers_have_no_log_determinant():
+    with pytest.raises(SupportError, match="a support of integers has no bijection"):
+        Support("integers", np.array(0.0), np.array(3.0)).log_abs_det(torch.zeros(1))
+
+
 def test_bounds_may_differ_by_element():
     support = interval([-INF, 0.0, -INF, -1.0], [INF, INF, 2.0, 1.0])
     values = torch.tensor([[-7.0, 0.3, -4.0, 0.9], [3.0, 1e5, 1.999, -0.2]], dtype=torch.float64)

@@ -69,6 +69,60 @@ def test_tokens_have_mean_zero_and_unit_variance(options):
     assert float(tokens.std()) == pytest.approx(1, abs=1e-3)
 
 
+@pytest.mark.parametrize(
+    ("values", "options"),
+    [
+        (normal(500, 3) * [1.0, 1e-3, 50.0], {}),
+        (np.exp(normal(500)), {"low": 0.0}),
+        (np.random.default_rng(0).uniform(-2, 5, (500, 2)), {"low": -2.0, "high": 5.0}),
+        (-np.exp(normal(500)), {"high": 0.0}),
+        (np.random.default_rng(1).standard_t(2, (500, 2)), {}),
+        (np.stack([normal(500), np.exp(normal(500))], 1), {"low": [-INF, 0.0], "high": [INF, INF]}),
+        (normal(500, 4, 2), {"plate_shape": (4,)}),
+    ],
+)
+def test_the_log_scale_is_the_slope_of_tokens(values, options):
+    tokenizer = fitted(values, **options)
+    values = tensor(values[:20])
+    step = 1e-6 * values.abs().clamp_min(1e-3)
+    # In double precision: tokens themselves are rounded to single precision.
+    exact = lambda at: tokenizer._standard(tokenizer._unconstrain(at).reshape(*at.shape[: -len(shape) or None], -1))  # noqa: E731
+    shape = tokenizer.variable.event_shape
+    slope = (exact(values + step) - exact(values - step)) / (2 * step).reshape(*values.shape[: -len(shape) or None], -1)
+    # Central differences: the third derivative times step^2, and rounding 1e-16 / 1e-6.
+    assert torch.allclose(tokenizer.log_scale(values), slope.log(), atol=1e-5)
+
+
+def test_the_log_scale_of_a_simplex_is_that_of_all_coordinates_but_the_last():
+    values = np.random.default_rng(0).dirichlet(np.ones(4), 500)
+    tokenizer = fitted(values, kind="simplex", low=0.0, high=1.0)
+
+    def token(first):
+        whole = torch.cat([first, 1 - first.sum(-1, keepdim=True)])
+        return (tokenizer.variable.support.unconstrain(whole) - tokenizer._tensor("mean")) / tokenizer._tensor("sd")
+
+    for row in tensor(values[:5]):
+        expected = torch.linalg.slogdet(torch.autograd.functional.jacobian(token, row[:-1]))[1]
+        assert torch.allclose(tokenizer.log_scale(row), expected, atol=1e-8)
+
+
+def test_categories_have_probabilities_and_no_scale():
+    tokenizer = fitted(np.arange(4), kind="integers", low=0, high=3)
+    assert tokenizer.log_scale(tensor([0.0, 3.0])).tolist() == [[0.0], [0.0]]
+
+
+@pytest.mark.parametrize(("low", "high"), [(0.0, INF), (0.0, 99.0)])
+def test_cells_of_counts_border_one_another_and_cover_everything(low, high):
+    values = np.random.default_rng(0).poisson(9, 500)
+    tokenizer = fitted(values, kind="integers", low=low, high=high)
+    counts = tensor(np.arange(0, 100))
+    cells, middle = tokenizer.cells(counts).squeeze(-2), tokenizer.tokenize(counts).flatten()
+    assert torch.equal(cells[:-1, 1], cells[1:, 0])
+    assert ((cells[:, 0] < middle) & (middle < cells[:, 1])).all()
+    assert cells[0, 0] == -INF
+    assert cells[-1, 1].isinf() == np.isfinite(high)
+
+
 def test_elements_of_very_different_scales_are_standardised_one_by_one():
     values = normal(1000, 3) * [1e-9, 1.0, 1e9] + [0.0, 5.0, 1e12]
     tokenizer = fitted(values)

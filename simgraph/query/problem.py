@@ -1,0 +1,91 @@
+"""A query as the network sees it: which tokens are in the sequence, and which of them are encoded only once.
+
+Tokens that are absent from the query are absent from the sequence. In the cached form the keys and
+values of observed tokens are computed once per piece of evidence; otherwise observed tokens are
+encoded anew at each noise level.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from simgraph.compile import Compiled
+from simgraph.compile.masks import ABSENT, LATENT, OBSERVED
+from simgraph.query.solvers import Denoise
+from simgraph.simformer import Denoiser
+
+__all__ = ["CHUNK_TOKENS", "Problem"]
+
+CHUNK_TOKENS = 4096
+"""Tokens that go through the network together: few enough for a processor's cache."""
+
+
+class Problem:
+    """A query, ready to be solved for any of its pieces of evidence.
+
+    Args:
+        compiled: The compiled graph.
+        denoiser: The trained denoiser.
+        values: Tokens (evidence, tokens, width); only observed ones are read.
+        states: Condition states (evidence, tokens).
+
+    Attributes:
+        slots: The tokens that are in the query, (slots,).
+        active: Those of them that go through the network at each noise level.
+        position: Where the active ones stand among the slots.
+    """
+
+    def __init__(self, compiled: Compiled, denoiser: Denoiser, values: Tensor, states: Tensor) -> None:
+        self.denoiser, self.values, self.states = denoiser, values, states
+        kinds, self.which = torch.unique(states, dim=0, return_inverse=True)
+        self.masks = compiled.rule.edge_mask(kinds, denoiser.network.architecture.depth)
+        self.slots = (states != ABSENT).any(0).nonzero().flatten()
+        observed = (states == OBSERVED).any(0)
+        mixed = observed & (states == LATENT).any(0)
+        self.remembered = torch.zeros(0, dtype=torch.long)
+        if denoiser.network.timeless and not mixed.any():
+            self.remembered = observed.nonzero().flatten()
+        self.active = torch.tensor([slot for slot in self.slots.tolist() if slot not in set(self.remembered.tolist())])
+        self.position = torch.searchsorted(self.slots, self.active)
+
+    @property
+    def chunk(self) -> int:
+        """Number of rows that go through the network together."""
+        return max(1, CHUNK_TOKENS // len(self.slots))
+
+    def latent(self, evidence: Tensor) -> Tensor:
+        """Tells which active tokens are latent, (rows, active, 1), for each of the numbered pieces of evidence."""
+        return (self.states[evidence][:, self.active] == LATENT).unsqueeze(-1)
+
+    def denoise(self, evidence: Tensor) -> Denoise:
+        """Returns the denoiser of active tokens (rows, active, width), one row for each numbered piece of evidence."""
+        active, known = self.active, self.remembered
+        mask = self.masks[self.which[evidence]]
+        memory = None
+        if len(known):
+            unique, back = torch.unique(evidence, return_inverse=True)
+            pieces = self.masks[self.which[unique]][:, known[:, None], known]
+            with torch.no_grad():
+                _, remembered = self.denoiser.remember(
+                    self.values[unique][:, known], self.states[unique][:, known], pieces, known
+                )
+            memory = (known, [(key[:, back], value[:, back]) for key, value in remembered])
+        keys = torch.cat([known, active]) if len(known) else active
+        own, own_states = self.values[evidence][:, active], self.states[evidence][:, active]
+        own_mask: Tensor | None = mask[:, active[:, None], keys]
+        if own_mask is not None and bool(own_mask.all()):
+            own_mask = None
+        latent = self.latent(evidence)
+
+        def denoise(x: Tensor, sigma: float) -> Tensor:
+            full = torch.where(latent, x, own)
+            return self.denoiser(full, torch.tensor([sigma]), own_states, own_mask, active, memory)
+
+        return denoise
+
+    def filled(self, evidence: Tensor, x: Tensor) -> Tensor:
+        """Puts active tokens (rows, active, width) beside the observed ones: (rows, slots, width)."""
+        out = self.values[evidence][:, self.slots]
+        out[:, self.position] = torch.where(self.latent(evidence), x, out[:, self.position])
+        return out
