@@ -188,8 +188,11 @@ class Graph(Mapping[str, Node]):
 
         return draw(self, format, given, of)
 
-    def simulate(self, num_simulations: int, **options: Any) -> Traces:
-        """Draws traces: joint draws of all nodes. See :func:`simgraph.traces.simulate`."""
+    def simulate(self, num_simulations: int | None = None, **options: Any) -> Traces:
+        """Draws traces: joint draws of all nodes, or of those below ``given=`` values.
+
+        See :func:`simgraph.traces.simulate`.
+        """
         from simgraph.traces.simulate import simulate
 
         return simulate(self, num_simulations, **options)

@@ -88,7 +88,7 @@ def fit(
     if traces is None:
         if not isinstance(graph, Graph):
             raise DeclarationError(f"fit(...) takes a Graph or a compiled graph, not {target!r}.")
-        traces = graph.simulate(num_simulations, seed=seed, progress=progress)  # type: ignore[arg-type]
+        traces = graph.simulate(num_simulations, seed=seed, progress=progress)
     if not isinstance(traces, Traces):
         raise TracesError(f"fit(...) takes traces from graph.simulate(...), not {type(traces).__name__}.")
     compiled = target if isinstance(target, Compiled) else compile(target, traces)

@@ -35,7 +35,7 @@ _AGREEMENT = 1e-6
 
 def log_prob(graph: Graph, values: Any) -> Tensor:
     """Computes the log density of traces; see :meth:`Graph.log_prob`."""
-    arrays = by_name(graph, values, "log_prob")
+    arrays = by_name(graph, values, "log_prob(...)")
     density = Density(graph, graph.variables)
     lacking = [name for name in density.names if name not in arrays]
     if lacking:

@@ -15,7 +15,6 @@ from torch import Tensor
 from simgraph.dsl import Node
 from simgraph.errors import EvidenceError, MissingValueError, QueryError, SimulationError, UnknownNameError
 from simgraph.graph import Graph
-from simgraph.traces.simulate import simulate
 from simgraph.traces.store import Traces
 
 __all__ = ["by_name", "few_traces", "lead"]
@@ -27,7 +26,7 @@ def by_name(graph: Graph, values: Any, call: str) -> dict[str, np.ndarray]:
     Args:
         graph: The graph.
         values: A mapping from names or nodes to numbers, arrays or tensors; :class:`Traces` are one.
-        call: What the user called, for messages: ``"log_prob"``.
+        call: What the user called, for messages: ``"log_prob(...)"``.
 
     Returns:
         Arrays by name, in the order they were handed over, without NaN.
@@ -39,22 +38,22 @@ def by_name(graph: Graph, values: Any, call: str) -> dict[str, np.ndarray]:
         MissingValueError: If a value holds NaN, or traces miss some.
     """
     if not isinstance(values, Mapping):
-        raise QueryError(f"{call}(...) takes a mapping from names to values, not {type(values).__name__}.")
+        raise QueryError(f"{call} takes a mapping from names to values, not {type(values).__name__}.")
     found: dict[str, np.ndarray] = {}
     for key, value in values.items():
         name = key.name if isinstance(key, Node) else key
         if graph[name].is_opaque:
             raise UnknownNameError(
-                f"{name!r} is an object without a shape, so {call}(...) takes no values for it.\n"
+                f"{name!r} is an object without a shape, so {call} takes no values for it.\n"
                 f"  declared at {graph[name].where}\n  It is computed from its parents; hand these over."
             )
         if name in found:
-            raise QueryError(f"{call}(...) names {name!r} twice.")
+            raise QueryError(f"{call} names {name!r} twice.")
         found[name] = _numbers(name, value, call)
         absent = int((~values.present(name)).sum()) if isinstance(values, Traces) else int(np.isnan(found[name]).sum())
         if absent:
             raise MissingValueError(
-                f"{call}(...) holds {absent} NaN or missing values of {name!r}.\n"
+                f"{call} holds {absent} NaN or missing values of {name!r}.\n"
                 '  Leave such rows out; simulate(..., on_failure="drop") leaves out traces that failed.'
             )
     return found
@@ -66,10 +65,10 @@ def _numbers(name: str, value: Any, call: str) -> np.ndarray:
     try:
         array = np.asarray(value)
     except ValueError as error:
-        raise EvidenceError(f"{call}(...) takes an array for {name!r}: {error}.") from None
+        raise EvidenceError(f"{call} takes an array for {name!r}: {error}.") from None
     if array.dtype.kind not in "iubf":
         kind = "text" if array.dtype.kind in "US" else f"values of type {array.dtype}"
-        raise EvidenceError(f"{call}(...) takes numbers for {name!r}, not {kind}.")
+        raise EvidenceError(f"{call} takes numbers for {name!r}, not {kind}.")
     return array.astype(np.int64) if array.dtype.kind in "iub" else array
 
 
@@ -80,7 +79,7 @@ def few_traces(graph: Graph, count: int = 1) -> Traces:
         SimulationError: If all of them failed.
     """
     try:
-        return simulate(graph, count, progress=False)
+        return graph.simulate(count, progress=False)
     except SimulationError as error:
         if error.traces is None:
             raise
