@@ -105,6 +105,8 @@ def test_without_the_graph_the_learned_variable_is_drawn(model, tmp_path):
 def test_interventions_and_replicates_are_exact_as_well(model):
     samples = model.do(label=2).sample("total", "a", num_samples=10, seed=1)
     same(samples["total"], of(samples["a"], torch.tensor(2)))
+    through_an_object = model.do(a=0.5).sample("total", "label", num_samples=10, seed=1)
+    same(through_an_object["total"], of(torch.tensor(0.5), through_an_object["label"]))
     assert set(model.given(x=2.0).predict("pair", num_samples=20)[:, 1].tolist()) <= {1.0, 2.0, 3.0}
 
 
