@@ -282,6 +282,21 @@ def test_gradients_of_impossible_rows_are_zero_not_nan():
     assert size_values.grad[1] == 0
 
 
+def test_a_row_that_is_impossible_further_down_has_no_gradient():
+    density = Density(Graph(a, node(name="x")(lambda a: Uniform(a, a + 1))), ["x"])
+    values = torch.tensor([0.5, 0.5], dtype=torch.float64, requires_grad=True)
+    found = density({"a": values, "x": torch.tensor([1.0, 2.0], dtype=torch.float64)})
+    assert found.isneginf().tolist() == [False, True]
+    found.sum().backward()
+    assert values.grad.tolist() == [-0.5, 0.0]  # of log N(a; 0, 1)
+
+
+def test_an_invalid_distribution_is_impossible_even_where_its_formula_gives_a_number():
+    assert Gamma(-0.5, 1.0, validate_args=False).log_prob(torch.tensor(1.0)).isfinite()
+    graph = Graph(a, node(name="x")(lambda a: Gamma(a, torch.ones(()))))  # half of its traces fail
+    assert graph.log_prob({"a": [0.5, -0.5], "x": 1.0}).isneginf().tolist() == [False, True]
+
+
 def test_a_batch_of_rows_is_the_rows_one_by_one():
     traces = plated.simulate(20, seed=4)
     alone = torch.stack([plated.log_prob({name: traces[name][row] for name in traces}) for row in range(20)])
