@@ -27,7 +27,7 @@ ROOMS = [
 ]
 # Convenience methods that reach a later room import it inside the method, and are named here one by one.
 REACHES = {
-    ("graph/graph.py", "traces"): {"simulate"},
+    ("graph/graph.py", "traces"): {"simulate", "log_prob"},
     ("compile/compiled.py", "plots"): {"plot_mask"},
     ("query/samples.py", "plots"): {"plot"},
 }

@@ -17,6 +17,8 @@ from simgraph.errors import UnknownNameError, did_you_mean
 from simgraph.graph.validate import validate
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from simgraph.traces.store import Traces
 
 __all__ = ["Graph"]
@@ -186,11 +188,47 @@ class Graph(Mapping[str, Node]):
 
         return draw(self, format, given, of)
 
-    def simulate(self, num_simulations: int, **options: Any) -> Traces:
-        """Draws traces: joint draws of all nodes. See :func:`simgraph.traces.simulate`."""
+    def simulate(self, num_simulations: int | None = None, **options: Any) -> Traces:
+        """Draws traces: joint draws of all nodes, or of those below ``given=`` values.
+
+        See :func:`simgraph.traces.simulate`.
+        """
         from simgraph.traces.simulate import simulate
 
         return simulate(self, num_simulations, **options)
+
+    def log_prob(self, values: Mapping[Any, Any]) -> Tensor:
+        """Returns the log density of traces: the sum of log p(v | parents) over all nodes, plates and elements.
+
+        Args:
+            values: A value for every variable, by name or node: one trace, or an array (rows, *plate sizes,
+                *event_shape) of many; :class:`Traces` are such a mapping. One value beside rows of others is shared.
+                Deterministic variables and constants may be left out; a value of theirs that disagrees with their
+                function (by more than a millionth) makes its trace impossible.
+
+        Returns:
+            A float64 tensor (), or (rows,). Minus infinity where a trace is impossible: outside of a support, or a
+            function fails.
+
+        Raises:
+            QueryError: If a node is a black box, or a variable has no value.
+            UnknownNameError, ShapeError, EvidenceError, MissingValueError: If a value does not fit.
+
+        Example:
+            >>> from torch.distributions import Normal
+            >>> from simgraph import node
+            >>> @node
+            ... def theta():
+            ...     return Normal(0.0, 1.0)
+            >>> @node
+            ... def x(theta):
+            ...     return Normal(theta, 0.5)
+            >>> Graph(theta, x).log_prob({"theta": 0.0, "x": [0.0, 1.0]})
+            tensor([-1.1447, -3.1447], dtype=torch.float64)
+        """
+        from simgraph.traces.density import log_prob
+
+        return log_prob(self, values)
 
     def __repr__(self) -> str:
         from simgraph.graph.draw import draw

@@ -2,6 +2,7 @@
 
 from simgraph.query.evidence import Missing, missing
 from simgraph.query.intervals import Interval, above, below, between
+from simgraph.query.intervene import Intervention
 from simgraph.query.model import Model, fit, load
 from simgraph.query.query import Query
 from simgraph.query.samples import Samples
@@ -10,6 +11,7 @@ from simgraph.query.solvers import Heun, Multistep, Sampler
 __all__ = [
     "Heun",
     "Interval",
+    "Intervention",
     "Missing",
     "Model",
     "Multistep",

@@ -23,6 +23,7 @@ from simgraph.errors import (
 )
 from simgraph.graph import Graph
 from simgraph.graph.fingerprint import differences, fingerprint
+from simgraph.query.intervene import Intervention
 from simgraph.query.query import Query
 from simgraph.traces import Traces
 from simgraph.traces.seeds import check_seed
@@ -88,7 +89,7 @@ def fit(
     if traces is None:
         if not isinstance(graph, Graph):
             raise DeclarationError(f"fit(...) takes a Graph or a compiled graph, not {target!r}.")
-        traces = graph.simulate(num_simulations, seed=seed, progress=progress)  # type: ignore[arg-type]
+        traces = graph.simulate(num_simulations, seed=seed, progress=progress)
     if not isinstance(traces, Traces):
         raise TracesError(f"fit(...) takes traces from graph.simulate(...), not {type(traces).__name__}.")
     compiled = target if isinstance(target, Compiled) else compile(target, traces)
@@ -171,6 +172,37 @@ class Model:
     def sample(self, *names: str | Node | Iterable[str | Node], **options: Any) -> Any:
         """Draws from the joint, or from the marginal of the named variables; see :meth:`Query.sample`."""
         return Query(self._trained, {}, 1, batched=False).sample(*names, **options)
+
+    def do(self, /, *settings: Mapping[str | Node, Any], **values: Any) -> Intervention:
+        """Sets variables to constants, as an experimenter would: nothing is learned about what lies above them.
+
+        Args:
+            *settings: Mappings from names or nodes to values.
+            **values: A value by name, of the variable's full shape or broadcastable to it.
+
+        Returns:
+            The intervention, to be asked like a query: ``model.do(a=1.0).given(z=0.5).sample("y")``.
+
+        Raises:
+            QueryError: If a name is unknown or set twice, or nothing is set.
+            EvidenceError, ShapeError, SupportError: If a variable cannot have the value.
+
+        Example:
+            >>> from torch.distributions import Normal
+            >>> from simgraph import Graph, Settings, node
+            >>> @node
+            ... def theta():
+            ...     return Normal(0.0, 1.0)
+            >>> @node
+            ... def x(theta):
+            ...     return Normal(theta, 0.5)
+            >>> model = fit(Graph(theta, x), num_simulations=100, preset=Settings(steps=5), progress=False)
+            >>> model.do(theta=1.0)
+            <Intervention on theta; changes x>
+            >>> model.do(theta=1.0).sample("x", num_samples=10).shape
+            torch.Size([10])
+        """
+        return Intervention.of(Query(self._trained, {}, 1, batched=False), settings, values)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Writes the model to one file (safetensors with a JSON manifest), atomically."""

@@ -17,14 +17,16 @@ from simgraph.dsl import Node
 from simgraph.errors import QueryError, UnknownNameError, did_you_mean
 from simgraph.graph.validate import OPTIONS
 from simgraph.query.bounds import shares_outside
+from simgraph.query.deterministic import computed, split
 from simgraph.query.draw import draw
 from simgraph.query.evidence import Evidence, check
+from simgraph.query.predictive import replicates
 from simgraph.query.samples import Samples
 from simgraph.query.solvers import DEFAULT_SAMPLER, Sampler
 from simgraph.traces.seeds import check_seed
 from simgraph.train import Trained
 
-__all__ = ["Query"]
+__all__ = ["Query", "numerics"]
 
 
 class Query:
@@ -71,6 +73,9 @@ class Query:
     ) -> Any:
         """Draws from the law of the named variables given the evidence; all others are marginalised.
 
+        A deterministic variable of which nothing is given is its function at draws of its parents, where the model
+        has its graph.
+
         Args:
             *names: One name: the result is a tensor. Several, a list, or none (everything that is not
                 given): the result is :class:`Samples`, which also reports draws outside of the bounds that
@@ -86,6 +91,7 @@ class Query:
         Raises:
             UnknownNameError: If a name is not in the model.
             QueryError: If a name is wholly given, or an option is not valid.
+            SimulationError: If the function of a deterministic variable fails at draws of its parents.
         """
         if unknown:
             name = next(iter(unknown))
@@ -94,41 +100,101 @@ class Query:
                 "  Evidence comes first: model.given(x=...).sample('theta')"
             )
         asked, single = self._asked(names)
-        if isinstance(num_samples, bool) or not isinstance(num_samples, (int, np.integer)) or num_samples < 1:
-            raise QueryError(f"num_samples={num_samples!r} is not a whole number of 1 or more.")
-        sampler = DEFAULT_SAMPLER if sampler is None else sampler
-        if not isinstance(sampler, Sampler):
-            raise QueryError(f"sampler={sampler!r} is no sampler.\n  For example: sampler=sg.Heun(evaluations=30)")
-        seed = secrets.randbits(62) if seed is None else check_seed(seed)
-        values, states = self._tokens(asked)
-        tokens = draw(self.trained.compiled, self.trained.denoiser, values, states, int(num_samples), sampler, seed)
-        found = {name: self._values(name, tokens) for name in asked}
+        num_samples, seed, sampler = numerics(num_samples, seed, sampler)
+        drawn, functions = split(self, asked)
+        found: dict[str, Tensor] = {}
+        if drawn:
+            values, states = self._tokens(drawn)
+            tokens = draw(self.trained.compiled, self.trained.denoiser, values, states, num_samples, sampler, seed)
+            found = {name: self._values(name, tokens) for name in drawn}
+        if functions:
+            found |= computed(self, functions, found, num_samples)
+        found = {name: found[name] for name in asked}
         if single:
             return found[asked[0]]
         plates = {name: self.trained.compiled.layout.plates[name] for name in asked}
         return Samples(found, batched=self.batched, outside=self._outside(found), dims=plates)
 
-    def _asked(self, names: tuple[Any, ...]) -> tuple[list[str], bool]:
+    def predict(
+        self,
+        *names: str | Node | Iterable[str | Node],
+        num_samples: int = 1000,
+        seed: int | None = None,
+        sampler: Sampler | None = None,
+    ) -> Any:
+        """Draws fresh replicates of variables, given what the evidence says about their parents.
+
+        In ``given(x=x_o).predict("x")`` the parents of x are drawn given ``x_o``, and from each draw a new x: the
+        posterior predictive. Of several names, a child follows from its parent's replicate.
+
+        Args:
+            *names: One name: the result is a tensor. Several, or a list: the result is :class:`Samples`.
+            num_samples: Number of replicates, for each piece of evidence.
+            seed: Seed of the draws; fresh ones every time if there is none.
+            sampler: The solver and its number of network evaluations.
+
+        Returns:
+            A tensor ([batch,] num_samples, *plate sizes, *event_shape), or Samples of such tensors.
+
+        Raises:
+            UnknownNameError: If a name is not in the model.
+            QueryError: If no name is given, all parents of a variable are given, or an option is not valid.
+        """
+        asked, single = self.named(names, "predict")
+        if not asked:
+            raise QueryError("predict(...) needs a name: given(x=...).predict('x')")
+        num_samples, seed, sampler = numerics(num_samples, seed, sampler)
+        found = replicates(self, asked, num_samples, sampler, seed)
+        return found[asked[0]] if single else Samples(found, batched=self.batched)
+
+    def about(self, rows: Mapping[str, Tensor]) -> Query:
+        """Returns the question to the same model that is given rows (rows, *plate sizes, *event_shape), and no more.
+
+        They are values of the model's own, so they are not checked.
+        """
+        pieces = {
+            name: Evidence(value.double().numpy(), np.ones(value.shape, dtype=bool), batched=True)
+            for name, value in rows.items()
+        }
+        return Query(self.trained, pieces, len(next(iter(rows.values()))), batched=True)
+
+    def given_rows(self, name: str, num_samples: int) -> Tensor:
+        """Returns a wholly given value once for each draw: (size * num_samples, *plate sizes, *event_shape)."""
+        variable = self.trained.compiled.layout.tokenizers[name].variable
+        given = variable.support.rounded(torch.from_numpy(self.evidence[name].values))
+        return given.expand(self.size, *variable.shape).repeat_interleave(num_samples, 0)
+
+    def arranged(self, name: str, rows: Tensor) -> Tensor:
+        """Returns rows of all pieces of evidence as draws: ([batch,] num_samples, *plate sizes, *event_shape)."""
+        shape = self.trained.compiled.layout.tokenizers[name].variable.shape
+        return rows.reshape(self.size, -1, *shape) if self.batched else rows
+
+    def wholly_given(self, name: str) -> bool:
+        """Tells whether all entries of a variable are given."""
+        return name in self.evidence and bool(self.evidence[name].observed.all())
+
+    def named(self, names: tuple[Any, ...], call: str = "sample") -> tuple[list[str], bool]:
+        """Returns the names that a call asks for, each once, and whether its answer is a single tensor."""
         for name in names:
             if not isinstance(name, (str, Node, Iterable)):
                 raise QueryError(
-                    f"sample(...) takes names of variables, not {name!r}.\n"
-                    "  The number of draws is an option: sample('theta', num_samples=500)"
+                    f"{call}(...) takes names of variables, not {name!r}.\n"
+                    f"  The number of draws is an option: {call}('theta', num_samples=500)"
                 )
         single = len(names) == 1 and isinstance(names[0], (str, Node))
         flat = [n for group in names for n in ([group] if isinstance(group, (str, Node)) else list(group))]
-        asked = list(dict.fromkeys(self._known(name) for name in flat))
+        return list(dict.fromkeys(self._known(name) for name in flat)), single
+
+    def _asked(self, names: tuple[Any, ...]) -> tuple[list[str], bool]:
+        asked, single = self.named(names)
         for name in asked:
-            if self._wholly_given(name):
+            if self.wholly_given(name):
                 raise QueryError(f"{name!r} is both given and asked for.\n  Leave it out of one of the two.")
         if not asked:
-            asked = [name for name in self.trained.compiled.layout.names if not self._wholly_given(name)]
+            asked = [name for name in self.trained.compiled.layout.names if not self.wholly_given(name)]
         if not asked:
             raise QueryError("every variable is given; nothing is left to sample.")
         return asked, single
-
-    def _wholly_given(self, name: str) -> bool:
-        return name in self.evidence and bool(self.evidence[name].observed.all())
 
     def _known(self, key: str | Node) -> str:
         name, known = name_of(key), self.trained.compiled.layout.names
@@ -174,18 +240,25 @@ class Query:
         values = {name: draw.reshape(-1, *shape[name]) for name, draw in draws.items()}
         rows = len(next(iter(values.values())))
         for name in self.evidence:
-            if self._wholly_given(name):
-                support = layout.tokenizers[name].variable.support
-                given = support.rounded(torch.from_numpy(self.evidence[name].values))
-                full = given if len(given) == self.size else given.expand(self.size, *shape[name])
-                values[name] = full.repeat_interleave(rows // self.size, 0)
+            if self.wholly_given(name):
+                values[name] = self.given_rows(name, rows // self.size)
         return {name: share for name, share in shares_outside(graph, values).items() if name in draws}
 
     def __repr__(self) -> str:
         given = ", ".join(self.evidence) or "nothing"
-        rest = [name for name in self.trained.compiled.layout.names if not self._wholly_given(name)]
+        rest = [name for name in self.trained.compiled.layout.names if not self.wholly_given(name)]
         batch = f" in {self.size} pieces" if self.batched else ""
         return f"<Query given {given}{batch}; can be asked for {', '.join(rest) or 'nothing'}>"
+
+
+def numerics(num_samples: Any, seed: int | None, sampler: Any) -> tuple[int, int, Sampler]:
+    """Checks the options of drawing, and fills in those that are left out."""
+    if isinstance(num_samples, bool) or not isinstance(num_samples, (int, np.integer)) or num_samples < 1:
+        raise QueryError(f"num_samples={num_samples!r} is not a whole number of 1 or more.")
+    sampler = DEFAULT_SAMPLER if sampler is None else sampler
+    if not isinstance(sampler, Sampler):
+        raise QueryError(f"sampler={sampler!r} is no sampler.\n  For example: sampler=sg.Heun(evaluations=30)")
+    return int(num_samples), secrets.randbits(62) if seed is None else check_seed(seed), sampler
 
 
 def _anywhere(compiled: Compiled, name: str) -> np.ndarray:

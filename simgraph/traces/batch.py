@@ -15,7 +15,7 @@ from simgraph.errors import NodeReturnError
 from simgraph.text import a_kind
 from simgraph.traces.seeds import BLOCK, numpy_stream, torch_stream
 
-__all__ = ["Batch", "Inputs", "as_array", "as_input", "provided", "whole_blocks"]
+__all__ = ["Batch", "Inputs", "Rows", "as_array", "as_input", "provided", "whole_blocks"]
 
 
 @dataclass
@@ -51,6 +51,23 @@ class Batch:
     values: np.ndarray
     failures: dict[int, str] = field(default_factory=dict)
     errors: dict[int, BaseException] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Rows:
+    """The function of a constant node that holds one value for each trace.
+
+    Attributes:
+        values: Array (rows, *plate sizes, *event_shape).
+        start: Number of the trace to which the first row belongs.
+    """
+
+    values: np.ndarray
+    start: int
+
+    def __call__(self, first: int, count: int) -> np.ndarray:
+        """Returns the values of ``count`` traces from number ``first`` on; those before the first row repeat it."""
+        return self.values[np.maximum(np.arange(first, first + count) - self.start, 0)]
 
 
 def whole_blocks(usable: np.ndarray) -> np.ndarray:

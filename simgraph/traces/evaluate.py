@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from simgraph.dsl import Node
-from simgraph.traces.batch import Batch, Inputs, as_array, whole_blocks
+from simgraph.traces.batch import Batch, Inputs, Rows, as_array, whole_blocks
 from simgraph.traces.blocks import UnsplittableError, blockwise
 from simgraph.traces.distributions import (
     agrees,
@@ -55,6 +55,8 @@ def evaluate(node: Node, inputs: Inputs, seed: int, tick: Callable[[], Any] = la
         NodeReturnError: If the function returns the wrong kind of thing.
         ShapeError: If a value has another shape than declared.
     """
+    if isinstance(node.function, Rows):
+        return Batch(node.function(inputs.first, inputs.rows))
     if node.kind == "constant":
         value = np.asarray(node.function())
         return Batch(np.broadcast_to(value, (inputs.rows, *value.shape)))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import warnings
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from tqdm.auto import tqdm
@@ -19,6 +19,7 @@ from simgraph.errors import DeclarationError, SamplingBiasWarning, SimulationErr
 from simgraph.graph import Graph
 from simgraph.traces.batch import Batch, Inputs
 from simgraph.traces.evaluate import draws_in_blocks, evaluate
+from simgraph.traces.given import below, rows_of
 from simgraph.traces.seeds import BLOCK, check_seed
 from simgraph.traces.store import Column, Traces
 
@@ -29,8 +30,9 @@ OnFailure = Literal["raise", "drop", "missing"]
 
 def simulate(
     graph: Graph,
-    num_simulations: int,
+    num_simulations: int | None = None,
     *,
+    given: Mapping[Any, Any] | None = None,
     seed: int = 0,
     start: int = 0,
     on_failure: OnFailure = "raise",
@@ -42,7 +44,10 @@ def simulate(
 
     Args:
         graph: The graph.
-        num_simulations: Number of traces.
+        num_simulations: Number of traces; as many as there are rows in ``given`` if left out.
+        given: Rows (num_simulations, *plate sizes, *event_shape) by name or node, such as draws from a model: these
+            nodes are not run, and all others see them. Nodes above them are not run either, and left out of the
+            traces, unless they are functions of given ones.
         seed: A whole number of 0 or more.
         start: Number of the first trace.
         on_failure: What to do with traces that fail in a node: ``"raise"`` an error that counts them (the
@@ -54,10 +59,14 @@ def simulate(
         The traces.
 
     Raises:
+        QueryError, EvidenceError, ShapeError: If given values do not fit, or a node that is neither given nor a
+            function of given ones lies above a given node and is needed by another.
         DeclarationError: If an argument is no valid number or policy.
         SimulationError: If traces failed under ``on_failure="raise"``, or all of them did.
         NodeReturnError, ShapeError: If a node function does not keep what it declares.
     """
+    rows = None if given is None else rows_of(graph, given)
+    num_simulations = _count(num_simulations, rows)
     for name, value, low in (("num_simulations", num_simulations, 1), ("start", start, 0)):
         if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < low:
             raise DeclarationError(f"{name}={value!r} is not a whole number of {low} or more.")
@@ -66,6 +75,7 @@ def simulate(
     if not len(graph):
         raise DeclarationError("the graph has no nodes to simulate.")
     seed = check_seed(seed)
+    graph = graph if rows is None else below(graph, rows, start)
 
     one_by_one = [name for name, node in graph.items() if not draws_in_blocks(node)]
     # Opaque objects of all traces can be large; they are kept for one block at a time.
@@ -77,7 +87,21 @@ def simulate(
         for first in range(start, start + num_simulations, step):
             stop = min(first + step, start + num_simulations)
             parts.append(_Run(graph, first, stop, seed, bar))
-    return _judged(graph, parts, num_simulations, seed, start, on_failure)
+    return _judged(graph, parts, num_simulations, seed, start, on_failure, joint=rows is None)
+
+
+def _count(num_simulations: int | None, rows: Mapping[str, np.ndarray] | None) -> int:
+    """Returns the number of traces."""
+    if rows is None:
+        if num_simulations is None:
+            raise DeclarationError("simulate(...) needs a number of traces, or given= rows of values.")
+        return num_simulations
+    count = len(next(iter(rows.values())))
+    if num_simulations is not None and num_simulations != count:
+        raise DeclarationError(
+            f"num_simulations={num_simulations!r}, and simulate(given=...) has {count} rows.\n  Leave the number out."
+        )
+    return count
 
 
 class _Run:
@@ -138,13 +162,15 @@ def _first_rows(graph: Graph, first: int) -> dict[str, int]:
     return begin
 
 
-def _judged(graph: Graph, parts: Sequence[_Run], count: int, seed: int, start: int, on_failure: OnFailure) -> Traces:
-    """Joins the parts and applies the failure policy."""
+def _judged(
+    graph: Graph, parts: Sequence[_Run], count: int, seed: int, start: int, on_failure: OnFailure, *, joint: bool
+) -> Traces:
+    """Joins the parts and applies the failure policy; traces of a ``joint`` draw know their source."""
     failed = {name: np.concatenate([part.failed[name] for part in parts]) for name in graph}
     values = {name: _joined(parts, name) for name in graph.variables}
     any_failed = np.logical_or.reduce(list(failed.values()))
     plates = {name: [plate.name for plate in graph[name].plates] for name in graph.variables}
-    source = [(seed, start, count)]
+    source = [(seed, start, count)] if joint else []
     if not any_failed.any():
         return Traces(values, plates=plates, sources=source)
 
@@ -163,7 +189,8 @@ def _judged(graph: Graph, parts: Sequence[_Run], count: int, seed: int, start: i
                 ' simulate(..., on_failure="drop" | "missing"),'
             )
         trace = next(trace for part in parts for reasons in part.reasons.values() for trace in reasons)
-        advice += f"\n  or reproduce one with graph.simulate(1, seed={seed}, start={trace})."
+        again = "1" if joint else f"given=<row {trace - start}>"
+        advice += f"\n  or reproduce one with graph.simulate({again}, seed={seed}, start={trace})."
         raise SimulationError(f"{summary}\n{advice}", kept) from first_error
     if on_failure == "drop":
         warnings.warn(

@@ -1,0 +1,213 @@
+r"""Interventions: what follows when variables are set, not seen.
+
+With S the variables that are set and D their descendants, the truncated factorisation is
+
+.. math:: p(v \mid do(s)) = p(u) \prod_{i \in D} p(v_i \mid parents(v_i))
+
+where u is all that is neither set nor below: its law is the one without the intervention, so it is drawn jointly, given
+the evidence. Each variable of D that is needed follows by its learned mechanism, in topological order.
+
+References:
+    Pearl, Causality (2009), equation 3.10.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from simgraph.compile.compiled import name_of
+from simgraph.dsl import Node
+from simgraph.errors import (
+    EvidenceError,
+    OutOfRangeWarning,
+    QueryError,
+    ShapeError,
+    SupportError,
+    listed,
+)
+from simgraph.graph.validate import OPTIONS
+from simgraph.query.ancestral import descend, parents_of
+from simgraph.query.query import Query, numerics
+from simgraph.query.samples import Samples
+from simgraph.query.solvers import Sampler
+from simgraph.train import Trained
+
+__all__ = ["Intervention"]
+
+
+class Intervention:
+    """A model in which variables are set to constants: knows what is given above them, and is asked by name.
+
+    Made by :meth:`Model.do`. It needs no simulator code: who follows from whom is a part of the model.
+
+    Args:
+        query: The evidence; none of it is set or lies below what is set.
+        settings: Checked values (*plate sizes, *event_shape) of the variables that are set.
+    """
+
+    def __init__(self, query: Query, settings: Mapping[str, np.ndarray]) -> None:
+        self.query, self.settings = query, dict(settings)
+        self._parents = parents_of(query.trained.compiled)
+        self._below = _descendants(self._parents, self.settings)
+        for name in query.evidence:
+            if name in self.settings:
+                raise QueryError(f"{name!r} is both given and set by do(...).\n  Leave it out of one of the two.")
+            if name in self._below:
+                causes = [
+                    cause for cause in self.settings if name in _descendants(self._parents, [cause], self.settings)
+                ]
+                do = ", ".join(f"{cause}=..." for cause in causes)
+                raise QueryError(
+                    f"{name!r} is given and lies below {listed(causes)}, set by do(...).\n"
+                    "  What is seen below an intervention changes what is known above it, which mechanisms in order"
+                    " cannot use.\n"
+                    f"  Fit a model of graph.do({do}) and ask it; or, if {listed(causes)} was seen and not set:"
+                    f" model.given({do}, {name}=...)"
+                )
+
+    @staticmethod
+    def of(query: Query, settings: Sequence[Any], values: Mapping[str, Any]) -> Intervention:
+        """Checks what is to be set; see :meth:`Model.do`."""
+        found: dict[str, np.ndarray] = {}
+        for setting in (*settings, values):
+            if not isinstance(setting, Mapping):
+                raise QueryError(f"do(...) takes mappings from names to values, not {setting!r}.")
+            for key, value in setting.items():
+                if name_of(key) in OPTIONS:
+                    raise QueryError(
+                        f"{key!r} is no variable but an option of sample(...): do(...).sample(..., {key}={value!r})"
+                    )
+                ((name,), _) = query.named((key,), "do")
+                if name in found:
+                    raise QueryError(f"{name!r} is set twice.")
+                found[name] = _setting(query.trained, name, value)
+        if not found:
+            raise QueryError("do(...) sets nothing.\n  For example: model.do(theta=0.0).sample('x')")
+        return Intervention(query, found)
+
+    def given(self, /, *conditions: Mapping[str | Node, Any], strict: bool = False, **values: Any) -> Intervention:
+        """Attaches evidence on variables that are neither set nor below; see :meth:`Model.given`.
+
+        Raises:
+            QueryError: If a name is set or lies below what is set, or as in :meth:`Model.given`.
+        """
+        return Intervention(self.query.given(*conditions, strict=strict, **values), self.settings)
+
+    def sample(
+        self,
+        *names: str | Node | Iterable[str | Node],
+        num_samples: int = 1000,
+        seed: int | None = None,
+        sampler: Sampler | None = None,
+    ) -> Any:
+        """Draws the named variables under the intervention; only what they need is drawn.
+
+        Args:
+            *names: One name: the result is a tensor. Several, a list, or none (everything that is neither given nor
+                set): the result is :class:`Samples`. A variable that is set comes back as it was set.
+            num_samples: Number of draws, for each piece of evidence.
+            seed: Seed of the draws; fresh ones every time if there is none.
+            sampler: The solver and its number of network evaluations.
+
+        Returns:
+            A tensor ([batch,] num_samples, *plate sizes, *event_shape), or Samples of such tensors.
+
+        Raises:
+            UnknownNameError: If a name is not in the model.
+            QueryError: If a name is given, or an option is not valid.
+        """
+        query, layout = self.query, self.query.trained.compiled.layout
+        asked, single = query.named(names)
+        for name in asked:
+            if query.wholly_given(name):
+                raise QueryError(f"{name!r} is both given and asked for.\n  Leave it out of one of the two.")
+        known = {name for name in layout.names if name in self.settings or query.wholly_given(name)}
+        asked = asked or [name for name in layout.names if name not in known]
+        if not asked:
+            raise QueryError("every variable is given or set; nothing is left to sample.")
+        num_samples, seed, sampler = numerics(num_samples, seed, sampler)
+
+        mechanisms: list[str] = []
+        needed = set(asked)
+        for name in reversed(layout.names):
+            if name in needed and name in self._below:
+                mechanisms.insert(0, name)
+                needed.update(self._parents[name])
+        upper = [name for name in layout.names if name in needed - known - self._below]
+        drawn = query.sample(upper, num_samples=num_samples, seed=seed, sampler=sampler) if upper else {}
+        rows = {name: draw.reshape(-1, *layout.tokenizers[name].variable.shape) for name, draw in drawn.items()}
+        for name in needed & known:
+            rows[name] = (
+                self._set_rows(name, num_samples) if name in self.settings else query.given_rows(name, num_samples)
+            )
+        rows |= descend(query, mechanisms, rows, sampler, seed)
+        found = {name: query.arranged(name, rows[name]) for name in asked}
+        return found[asked[0]] if single else Samples(found, batched=query.batched)
+
+    def _set_rows(self, name: str, num_samples: int) -> Tensor:
+        """Returns the value that a variable is set to, once for each draw."""
+        whole = self.query.trained.compiled.layout.tokenizers[name].variable.support.kind == "integers"
+        value = torch.from_numpy(self.settings[name]).to(torch.int64 if whole else torch.get_default_dtype())
+        return value.repeat(self.query.size * num_samples, *(1,) * value.dim())
+
+    def __repr__(self) -> str:
+        given = f" given {', '.join(self.query.evidence)}" if self.query.evidence else ""
+        return f"<Intervention on {listed(self.settings)}{given}; changes {listed(self._ordered())}>"
+
+    def _ordered(self) -> list[str]:
+        return [name for name in self.query.trained.compiled.layout.names if name in self._below]
+
+
+def _descendants(parents: Mapping[str, Sequence[str]], causes: Iterable[str], cut: Iterable[str] = ()) -> set[str]:
+    """Returns all variables below ``causes``; ``causes`` and variables in ``cut`` follow from nothing."""
+    causes = set(causes)
+    found: set[str] = set()
+    for name, above in parents.items():  # in topological order
+        if name not in causes and name not in cut and not (causes | found).isdisjoint(above):
+            found.add(name)
+    return found
+
+
+def _setting(trained: Trained, name: str, value: Any) -> np.ndarray:
+    """Returns a checked value for a variable, of its full shape."""
+    variable, ranges = trained.compiled.layout.tokenizers[name].variable, trained.ranges
+    if isinstance(value, Tensor):
+        value = value.detach().cpu().numpy()
+    try:
+        array = np.asarray(value)
+    except ValueError as error:
+        raise EvidenceError(f"do({name}=...) is no array: {error}.") from None
+    if array.dtype.kind not in "iubf":
+        raise EvidenceError(f"do({name}=...) takes numbers, not {value!r}.\n  What is uncertain is not set.")
+    if np.isnan(array).any():
+        raise EvidenceError(f"do({name}=...) holds {int(np.isnan(array).sum())} NaN.\n  Every element is set.")
+    try:
+        array = np.array(np.broadcast_to(array, variable.shape), dtype=np.float64)
+    except ValueError:
+        raise ShapeError(
+            f"do({name}=...) has shape {array.shape}; {name!r} has {variable.shape}.\n"
+            "  One intervention sets one value; for several, ask for one after another."
+        ) from None
+    inside = variable.support.contains(array)
+    if not inside.all():
+        raise SupportError(
+            f"do({name}=...) lies outside of the support of {name!r}, which is {variable.support}:"
+            f" {int((~inside).sum())} of {inside.size} values.\n  First: {array[~inside][0]}"
+        )
+    low, high = ranges.low[name], ranges.high[name]
+    margin = 0.1 * (high - low)
+    far = (array < low - margin) | (array > high + margin)
+    if far.any():
+        warnings.warn(
+            f"{int(far.sum())} of {far.size} values of do({name}=...) lie outside of all {ranges.count} training"
+            f" values; first: {array[far][0]:.6g}.\n  The model extrapolates there; simulate with a wider prior.",
+            OutOfRangeWarning,
+            stacklevel=4,
+        )
+    return array
