@@ -4,7 +4,27 @@ from simgraph.compile import Compiled, compile
 from simgraph.dsl import Node, Plate, causal, deterministic, lagged, node, plate, window
 from simgraph.errors import SimgraphError, SimgraphWarning
 from simgraph.graph import Graph
-from simgraph.query import Heun, Intervention, Model, Multistep, Query, Sampler, Samples, fit, load, missing
+from simgraph.query import (
+    Guided,
+    Heun,
+    Interval,
+    Intervention,
+    Model,
+    Multistep,
+    Query,
+    Rejection,
+    Sampler,
+    Samples,
+    Splitting,
+    above,
+    below,
+    between,
+    constraint,
+    fit,
+    load,
+    missing,
+    where,
+)
 from simgraph.simformer import Architecture
 from simgraph.traces import Traces, simulate
 from simgraph.train import Settings
@@ -14,22 +34,30 @@ __all__ = [
     "Architecture",
     "Compiled",
     "Graph",
+    "Guided",
     "Heun",
+    "Interval",
     "Intervention",
     "Model",
     "Multistep",
     "Node",
     "Plate",
     "Query",
+    "Rejection",
     "Sampler",
     "Samples",
     "Settings",
     "SimgraphError",
     "SimgraphWarning",
+    "Splitting",
     "Traces",
     "__version__",
+    "above",
+    "below",
+    "between",
     "causal",
     "compile",
+    "constraint",
     "deterministic",
     "fit",
     "lagged",
@@ -38,5 +66,6 @@ __all__ = [
     "node",
     "plate",
     "simulate",
+    "where",
     "window",
 ]

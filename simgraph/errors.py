@@ -27,6 +27,7 @@ __all__ = [
     "OutOfRangeWarning",
     "QueryError",
     "ReservedNameError",
+    "RestrictionError",
     "SamplingBiasWarning",
     "ShapeError",
     "SimgraphError",
@@ -135,6 +136,10 @@ class EvidenceError(QueryError):
 
 class MissingValueError(EvidenceError):
     """Evidence holds NaN without saying that the entries are missing."""
+
+
+class RestrictionError(QueryError):
+    """No draws that satisfy the intervals, constraints and predicates of a query were found."""
 
 
 class FileFormatError(SimgraphError):

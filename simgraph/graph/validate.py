@@ -21,7 +21,7 @@ from simgraph.errors import (
 
 __all__ = ["OPTIONS", "validate"]
 
-OPTIONS = ("strict", "num_samples", "seed", "at", "exact", "sampler")
+OPTIONS = ("strict", "num_samples", "seed", "at", "exact", "sampler", "method")
 """Names of options of ``given`` and ``sample``; a node of that name could not be given by keyword."""
 
 

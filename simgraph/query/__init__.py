@@ -3,12 +3,15 @@
 from simgraph.query.evidence import Missing, missing
 from simgraph.query.intervals import Interval, above, below, between
 from simgraph.query.intervene import Intervention
+from simgraph.query.methods import Guided, Rejection, Splitting
 from simgraph.query.model import Model, fit, load
 from simgraph.query.query import Query
+from simgraph.query.restrictions import constraint, where
 from simgraph.query.samples import Samples
 from simgraph.query.solvers import Heun, Multistep, Sampler
 
 __all__ = [
+    "Guided",
     "Heun",
     "Interval",
     "Intervention",
@@ -16,12 +19,16 @@ __all__ = [
     "Model",
     "Multistep",
     "Query",
+    "Rejection",
     "Sampler",
     "Samples",
+    "Splitting",
     "above",
     "below",
     "between",
+    "constraint",
     "fit",
     "load",
     "missing",
+    "where",
 ]

@@ -1,4 +1,4 @@
-"""Draws of the latent tokens of one query, in chunks.
+"""Draws of the latent tokens of one query: the solver as a map from noise to draws, in chunks.
 
 A draw that leaks through the edge of a finite interval is drawn again.
 """
@@ -19,13 +19,12 @@ from simgraph.simformer import Denoiser
 from simgraph.threads import one_thread
 from simgraph.traces.seeds import torch_stream
 
-__all__ = ["draw"]
+__all__ = ["Pushforward", "draw"]
 
 _ATTEMPTS = 6
 """How often a draw that leaked through the edge of a finite interval is drawn again, before it is moved inside."""
 
 
-@torch.no_grad()
 def draw(
     compiled: Compiled,
     denoiser: Denoiser,
@@ -49,28 +48,64 @@ def draw(
     Returns:
         Tokens (evidence, num_samples, tokens, width): latent ones drawn, observed ones as given.
     """
-    problem = Problem(compiled, denoiser, values, states)
-    slots = problem.slots
-    out = torch.zeros(len(values) * num_samples, *values.shape[1:])
-    out[:, slots] = values[:, slots].repeat_interleave(num_samples, 0)
-
-    def fill(rows: Tensor, attempt: int, number: int) -> Tensor:
-        """Draws some rows; returns those of them that leaked."""
-        generator = torch_stream(seed, "draw", attempt, number)
-        noise = torch.randn(len(rows), len(slots), values.shape[-1], generator=generator)
-        evidence = rows // num_samples
-        with torch.no_grad():
-            drawn = sampler.solve(problem.denoise(evidence), noise[:, problem.position])
-            out[rows[:, None], slots] = problem.filled(evidence, drawn)
-        leaked = compiled.layout.leaked(out[rows]) & (states[evidence] == LATENT)
-        return rows[leaked.any(1)]
-
-    # Chunks are independent, so cores work on one each; splitting single operations would not pay.
+    push = Pushforward(compiled, denoiser, values, states, sampler)
+    out = torch.empty(len(values) * num_samples, *values.shape[1:])
     pending = torch.arange(len(out))
-    with one_thread(), ThreadPoolExecutor(os.cpu_count() or 1) as pool:
-        for attempt in range(_ATTEMPTS):
-            chunks = pending.split(problem.chunk)
-            pending = torch.cat(list(pool.map(fill, chunks, [attempt] * len(chunks), range(len(chunks)))))
-            if not len(pending):
-                break
+    for attempt in range(_ATTEMPTS):
+        noise = torch.randn(len(pending), *push.shape, generator=torch_stream(seed, "draw", attempt))
+        evidence = pending // num_samples
+        drawn = push(evidence, noise)
+        out[pending] = drawn
+        pending = pending[push.leaked(evidence, drawn)]
+        if not len(pending):
+            break
     return out.reshape(len(values), num_samples, *values.shape[1:])
+
+
+class Pushforward:
+    """The map from standard normal noise to draws of one query.
+
+    Args:
+        compiled: The compiled graph.
+        denoiser: The trained denoiser.
+        values: Tokens (evidence, tokens, width); only observed ones are read.
+        states: Condition states (evidence, tokens).
+        sampler: The solver.
+
+    Attributes:
+        shape: Shape of the noise of one draw, (tokens that are not absent, width).
+    """
+
+    def __init__(
+        self, compiled: Compiled, denoiser: Denoiser, values: Tensor, states: Tensor, sampler: Sampler
+    ) -> None:
+        self.layout, self.values, self.states, self.sampler = compiled.layout, values, states, sampler
+        self.problem = Problem(compiled, denoiser, values, states)
+        self.shape = (len(self.problem.slots), values.shape[-1])
+
+    def __call__(self, evidence: Tensor, noise: Tensor) -> Tensor:
+        """Returns the draw of each row of noise.
+
+        Args:
+            evidence: Which piece of evidence each draw is for, (rows,).
+            noise: Noise (rows, *shape).
+
+        Returns:
+            Tokens (rows, tokens, width): latent ones drawn, observed ones as given, absent ones zero.
+        """
+        problem = self.problem
+        out = torch.zeros(len(noise), *self.values.shape[1:])
+
+        def fill(rows: Tensor) -> None:
+            with torch.no_grad():
+                drawn = self.sampler.solve(problem.denoise(evidence[rows]), noise[rows][:, problem.position])
+                out[rows[:, None], problem.slots] = problem.filled(evidence[rows], drawn)
+
+        # Chunks are independent, so cores work on one each; splitting single operations would not pay.
+        with one_thread(), ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+            list(pool.map(fill, torch.arange(len(noise)).split(problem.chunk)))
+        return out
+
+    def leaked(self, evidence: Tensor, tokens: Tensor) -> Tensor:
+        """Tells which draws (rows, tokens, width) leaked through the edge of a finite interval: (rows,)."""
+        return (self.layout.leaked(tokens) & (self.states[evidence] == LATENT)).any(1)

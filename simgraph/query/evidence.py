@@ -22,10 +22,11 @@ from simgraph.errors import (
     ShapeError,
     SupportError,
 )
+from simgraph.query.intervals import Interval
 from simgraph.query.numbers import numbers
 from simgraph.train.ranges import Ranges
 
-__all__ = ["Evidence", "Missing", "check", "missing"]
+__all__ = ["Evidence", "Missing", "check", "check_interval", "missing"]
 
 
 @dataclass(frozen=True)
@@ -79,6 +80,12 @@ class Evidence:
     observed: np.ndarray
     batched: bool
 
+    def repeated(self, size: int, count: int) -> Evidence:
+        """Returns the evidence of ``size`` pieces with each of them ``count`` times in a row."""
+        wide = (size, *self.values.shape[1:])
+        values, observed = (np.broadcast_to(array, wide).repeat(count, 0) for array in (self.values, self.observed))
+        return Evidence(values, observed, batched=True)
+
 
 def check(compiled: Compiled, ranges: Ranges, given: Mapping[str, Any], *, strict: bool) -> dict[str, Evidence]:
     """Checks named evidence.
@@ -118,6 +125,53 @@ def check(compiled: Compiled, ranges: Ranges, given: Mapping[str, Any], *, stric
             "  Rows of a batch belong together; give every batched name the same number of rows."
         )
     return found
+
+
+def check_interval(compiled: Compiled, ranges: Ranges, name: str, interval: Interval, *, strict: bool) -> Interval:
+    """Checks an interval of a variable.
+
+    Args:
+        compiled: The compiled graph; the name is known to it.
+        ranges: What training saw.
+        name: The variable.
+        interval: Its interval.
+        strict: Whether an interval far outside of what training saw is an error instead of a warning.
+
+    Returns:
+        The interval, of the variable's full shape.
+
+    Raises:
+        ShapeError, SupportError, EvidenceError: Each names the variable.
+    """
+    variable = compiled.layout.tokenizers[name].variable
+    try:
+        low, high = (np.broadcast_to(end, variable.shape) for end in (interval.low, interval.high))
+    except ValueError:
+        raise ShapeError(
+            f"the interval of {name!r} has ends of shape {interval.low.shape}; {name!r} has shape {variable.shape}.\n"
+            "  Give one number for all elements, or one for each, infinite where an element is open."
+        ) from None
+    support = variable.support
+    first, last = np.maximum(low, support.low), np.minimum(high, support.high)
+    empty = np.ceil(first) > np.floor(last) if support.kind == "integers" else first >= last
+    if empty.any():
+        where = tuple(np.argwhere(empty)[0].tolist())
+        raise SupportError(
+            f"the interval ({low[where]:g}, {high[where]:g}) of {name!r} holds no value of its support, {support}."
+        )
+    least, most = ranges.low[name], ranges.high[name]
+    margin = 0.1 * (most - least)
+    far = (low > most + margin) | (high < least - margin)
+    if far.any():
+        where = tuple(np.argwhere(far)[0].tolist())
+        message = (
+            f"the interval ({low[where]:g}, {high[where]:g}) of {name!r} lies outside of all {ranges.count} training"
+            " values.\n  The model extrapolates there; check units, or the prior, or simulate more."
+        )
+        if strict:
+            raise EvidenceError(message)
+        warnings.warn(message, OutOfRangeWarning, stacklevel=4)
+    return Interval(low, high)
 
 
 def _check_shape(variable: Variable, array: np.ndarray) -> None:

@@ -55,7 +55,7 @@ class Intervention:
         self.query, self.settings = query, dict(settings)
         self._parents = parents_of(query.trained.compiled)
         self._below = _descendants(self._parents, self.settings)
-        for name in query.evidence:
+        for name in dict.fromkeys([*query.evidence, *(n for demand in query.restrictions for n in demand.names)]):
             if name in self.settings:
                 raise QueryError(f"{name!r} is both given and set by do(...).\n  Leave it out of one of the two.")
             if name in self._below:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -14,19 +15,26 @@ from simgraph.compile import Compiled
 from simgraph.compile.compiled import name_of
 from simgraph.compile.masks import ABSENT, LATENT, OBSERVED
 from simgraph.dsl import Node
-from simgraph.errors import QueryError, UnknownNameError, did_you_mean
+from simgraph.errors import QueryError, SimgraphWarning, UnknownNameError, did_you_mean
 from simgraph.graph.validate import OPTIONS
 from simgraph.query.bounds import shares_outside
 from simgraph.query.deterministic import computed, split
 from simgraph.query.draw import draw
-from simgraph.query.evidence import Evidence, check
+from simgraph.query.evidence import Evidence, check, check_interval
+from simgraph.query.intervals import Interval
+from simgraph.query.methods import Method, find_method
 from simgraph.query.predictive import replicates
+from simgraph.query.restricted import Restricted, restricted
+from simgraph.query.restrictions import Bounds, Condition, Restriction
 from simgraph.query.samples import Samples
 from simgraph.query.solvers import DEFAULT_SAMPLER, Sampler
-from simgraph.traces.seeds import check_seed
+from simgraph.traces.seeds import check_seed, integer_seed
 from simgraph.train import Trained
 
 __all__ = ["Query", "numerics"]
+
+_SATISFIED = 0.99
+"""Share of draws that satisfy the restrictions, below which a warning is given."""
 
 
 class Query:
@@ -37,31 +45,63 @@ class Query:
         evidence: Checked evidence by name.
         size: Number of pieces of evidence.
         batched: Whether results have a batch axis.
+        restrictions: Checked intervals, constraints and predicates that draws have to satisfy.
     """
 
-    def __init__(self, trained: Trained, evidence: Mapping[str, Evidence], size: int, *, batched: bool) -> None:
+    def __init__(
+        self,
+        trained: Trained,
+        evidence: Mapping[str, Evidence],
+        size: int,
+        *,
+        batched: bool,
+        restrictions: Sequence[Restriction] = (),
+    ) -> None:
         self.trained, self.evidence, self.size, self.batched = trained, dict(evidence), size, batched
+        self.restrictions = tuple(restrictions)
 
-    def given(self, /, *conditions: Mapping[str | Node, Any], strict: bool = False, **values: Any) -> Query:
+    def given(self, /, *conditions: Mapping[str | Node, Any] | Condition, strict: bool = False, **values: Any) -> Query:
         """Attaches more evidence; see :meth:`Model.given`."""
         named: dict[str, Any] = {}
+        demands = [condition for condition in conditions if isinstance(condition, Condition)]
         for condition in (*conditions, values):
+            if isinstance(condition, Condition):
+                continue
             if not isinstance(condition, Mapping):
-                raise QueryError(f"given(...) takes mappings from names to values, not {condition!r}.")
+                raise QueryError(
+                    f"given(...) takes mappings from names to values, or conditions, not {condition!r}.\n"
+                    "  For example: given(x=0.3), given({x: 0.3}), given(sg.where(lambda x: x > 0))"
+                )
             for key, value in condition.items():
                 if key in OPTIONS:
                     raise QueryError(
                         f"{key!r} is no variable but an option of sample(...): sample(..., {key}={value!r})"
                     )
                 name = self._known(key)
-                if name in named or name in self.evidence:
+                if name in named or name in self.evidence or name in self._bounded:
                     raise QueryError(f"{name!r} is given twice.")
                 named[name] = value
-        evidence = self.evidence | check(self.trained.compiled, self.trained.ranges, named, strict=strict)
+        compiled, ranges = self.trained.compiled, self.trained.ranges
+        bounds = [
+            Bounds(name, check_interval(compiled, ranges, name, value, strict=strict))
+            for name, value in named.items()
+            if isinstance(value, Interval)
+        ]
+        points = {name: value for name, value in named.items() if not isinstance(value, Interval)}
+        evidence = self.evidence | check(compiled, ranges, points, strict=strict)
         sizes = {len(piece.values) for piece in evidence.values() if piece.batched}
         if len(sizes) > 1:
             raise QueryError(f"given(...) has batches of different sizes: {sorted(sizes)}.")
-        return Query(self.trained, evidence, max(sizes, default=1), batched=bool(sizes))
+        restrictions = (*self.restrictions, *bounds, *demands)
+        query = Query(self.trained, evidence, max(sizes, default=1), batched=bool(sizes), restrictions=restrictions)
+        for restriction in restrictions:
+            if isinstance(restriction, Condition):
+                restriction.check(compiled.layout.names)
+            if all(query.wholly_given(name) for name in restriction.names):
+                raise QueryError(
+                    f"{restriction} reads nothing but what is given, so it is already decided.\n  Leave it out."
+                )
+        return query
 
     def sample(
         self,
@@ -69,6 +109,7 @@ class Query:
         num_samples: int = 1000,
         seed: int | None = None,
         sampler: Sampler | None = None,
+        method: str | Method = "auto",
         **unknown: Any,
     ) -> Any:
         """Draws from the law of the named variables given the evidence; all others are marginalised.
@@ -83,6 +124,10 @@ class Query:
             num_samples: Number of draws, for each piece of evidence.
             seed: Seed of the draws; fresh ones every time if there is none.
             sampler: The solver and its number of network evaluations.
+            method: How intervals, constraints and predicates are satisfied: ``"rejection"``, ``"smc"`` (both exact
+                for the learned law), ``"guided"`` (fast and approximate), or an object such as ``sg.Splitting()``.
+                ``"auto"`` takes rejection, or ``"smc"`` where few draws pass. Samples tell the method, and which
+                share of the draws satisfies them.
             **unknown: Refused, with the place where it belongs.
 
         Returns:
@@ -91,29 +136,75 @@ class Query:
         Raises:
             UnknownNameError: If a name is not in the model.
             QueryError: If a name is wholly given, or an option is not valid.
+            RestrictionError: If no draws that satisfy the restrictions were found within the method's budget.
             SimulationError: If the function of a deterministic variable fails at draws of its parents.
         """
         if unknown:
             name = next(iter(unknown))
             raise QueryError(
-                f"sample(...) has no option {name!r}; it has num_samples, seed and sampler.\n"
+                f"sample(...) has no option {name!r}; it has num_samples, seed, sampler and method.\n"
                 "  Evidence comes first: model.given(x=...).sample('theta')"
             )
         asked, single = self._asked(names)
         num_samples, seed, sampler = numerics(num_samples, seed, sampler)
-        drawn, functions = split(self, asked)
-        found: dict[str, Tensor] = {}
-        if drawn:
-            values, states = self._tokens(drawn)
-            tokens = draw(self.trained.compiled, self.trained.denoiser, values, states, num_samples, sampler, seed)
-            found = {name: self._values(name, tokens) for name in drawn}
-        if functions:
-            found |= computed(self, functions, found, num_samples)
-        found = {name: found[name] for name in asked}
+        choice = find_method(method)
+        notes: list[str] = []
+        if self.restrictions:
+            answer = restricted(self, num_samples, sampler, integer_seed(seed, "restricted"), choice)
+            notes = self._told(answer)
+            found = self._beside(answer, asked, num_samples, sampler, integer_seed(seed, "beside"))
+        else:
+            found = self._drawn(asked, num_samples, sampler, seed)
         if single:
             return found[asked[0]]
         plates = {name: self.trained.compiled.layout.plates[name] for name in asked}
-        return Samples(found, batched=self.batched, outside=self._outside(found), dims=plates)
+        return Samples(found, batched=self.batched, outside=self._outside(found), dims=plates, notes=notes)
+
+    def _drawn(self, asked: Sequence[str], num_samples: int, sampler: Sampler, seed: int) -> dict[str, Tensor]:
+        """Draws variables, whatever the restrictions say: ([batch,] num_samples, *shape) by name."""
+        drawn, functions = split(self, asked)
+        found: dict[str, Tensor] = {}
+        if drawn:
+            values, states = self.tokens(drawn)
+            tokens = draw(self.trained.compiled, self.trained.denoiser, values, states, num_samples, sampler, seed)
+            found = {name: self.values(name, tokens) for name in drawn}
+        if functions:
+            found |= computed(self, functions, found, num_samples)
+        return {name: found[name] for name in asked}
+
+    def _beside(
+        self, answer: Restricted, asked: Sequence[str], num_samples: int, sampler: Sampler, seed: int
+    ) -> dict[str, Tensor]:
+        """Draws what is asked for given the variables that satisfy the restrictions, row by row."""
+        rows = {name: value.flatten(0, 1) for name, value in answer.values.items()}
+        rest = [name for name in asked if name not in rows]
+        if rest:
+            others = {name: piece for name, piece in self.evidence.items() if name not in rows}
+            pieces = {name: piece.repeated(self.size, num_samples) for name, piece in others.items()}
+            below = Query(self.trained, pieces | _pieces(rows), self.size * num_samples, batched=True)
+            found = below._drawn(rest, 1, sampler, seed)
+            rows |= {name: value[:, 0] for name, value in found.items()}
+        return {name: self.arranged(name, rows[name]) for name in asked}
+
+    def _told(self, answer: Restricted) -> list[str]:
+        demands = "; ".join(map(str, self.restrictions))
+        told = f"{answer.satisfied:.1%} of the draws satisfy {demands} ({answer.how})"
+        if answer.satisfied < _SATISFIED:
+            warnings.warn(
+                f"only {told}.\n  method='auto' returns only draws that do; or raise the recurrence of sg.Guided.",
+                SimgraphWarning,
+                stacklevel=3,
+            )
+        return [told]
+
+    def pieces(self, which: Sequence[int]) -> Query:
+        """Returns the question about some pieces of the evidence, without restrictions."""
+        rows = list(which)
+        pieces = {
+            name: Evidence(piece.values[rows], piece.observed[rows], batched=True) if piece.batched else piece
+            for name, piece in self.evidence.items()
+        }
+        return Query(self.trained, pieces, len(rows), batched=True)
 
     def predict(
         self,
@@ -152,11 +243,7 @@ class Query:
 
         They are values of the model's own, so they are not checked.
         """
-        pieces = {
-            name: Evidence(value.double().numpy(), np.ones(value.shape, dtype=bool), batched=True)
-            for name, value in rows.items()
-        }
-        return Query(self.trained, pieces, len(next(iter(rows.values()))), batched=True)
+        return Query(self.trained, _pieces(rows), len(next(iter(rows.values()))), batched=True)
 
     def given_rows(self, name: str, num_samples: int) -> Tensor:
         """Returns a wholly given value once for each draw: (size * num_samples, *plate sizes, *event_shape)."""
@@ -202,7 +289,7 @@ class Query:
             raise UnknownNameError(f"{name!r} is not a variable of this model.\n  {did_you_mean(name, known)}")
         return name
 
-    def _tokens(self, asked: Sequence[str]) -> tuple[Tensor, Tensor]:
+    def tokens(self, asked: Sequence[str]) -> tuple[Tensor, Tensor]:
         """Returns token values and condition states, (evidence, tokens, width) and (evidence, tokens)."""
         layout = self.trained.compiled.layout
         values = torch.zeros(self.size, len(layout), layout.width)
@@ -217,7 +304,7 @@ class Query:
             states[:, slots] = torch.where(observed, OBSERVED, states[:, slots])
         return values, states
 
-    def _values(self, name: str, tokens: Tensor) -> Tensor:
+    def values(self, name: str, tokens: Tensor) -> Tensor:
         """Returns natural values ([batch,] num_samples, *shape) of a variable's tokens."""
         layout = self.trained.compiled.layout
         variable = layout.tokenizers[name].variable
@@ -244,11 +331,23 @@ class Query:
                 values[name] = self.given_rows(name, rows // self.size)
         return {name: share for name, share in shares_outside(graph, values).items() if name in draws}
 
+    @property
+    def _bounded(self) -> list[str]:
+        return [restriction.name for restriction in self.restrictions if isinstance(restriction, Bounds)]
+
     def __repr__(self) -> str:
-        given = ", ".join(self.evidence) or "nothing"
+        given = ", ".join([*self.evidence, *map(str, self.restrictions)]) or "nothing"
         rest = [name for name in self.trained.compiled.layout.names if not self.wholly_given(name)]
         batch = f" in {self.size} pieces" if self.batched else ""
         return f"<Query given {given}{batch}; can be asked for {', '.join(rest) or 'nothing'}>"
+
+
+def _pieces(rows: Mapping[str, Tensor]) -> dict[str, Evidence]:
+    """Returns rows (rows, *plate sizes, *event_shape) of the model's own as evidence."""
+    return {
+        name: Evidence(value.double().numpy(), np.ones(value.shape, dtype=bool), batched=True)
+        for name, value in rows.items()
+    }
 
 
 def numerics(num_samples: Any, seed: int | None, sampler: Any) -> tuple[int, int, Sampler]:

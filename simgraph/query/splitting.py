@@ -1,0 +1,147 @@
+r"""Draws that satisfy a rare demand: sequential Monte Carlo in the noise of the probability flow.
+
+A draw is a function x = F(z) of standard normal noise z, so the law of draws that satisfy a demand U(x) <= 0 is the
+law of noise restricted to :math:`\{z : U(F(z)) \le 0\}`. A ladder of thresholds :math:`u_1 > u_2 > ... > 0` makes
+every rung likely given the one above it: draws beyond the next threshold are replaced by copies of the others, which
+then move by elliptical slice sampling, a Markov chain that leaves the normal law restricted to the rung unchanged. As
+the number of draws grows this is exact for the learned law; no gradient is needed.
+
+References:
+    Au and Beck, "Estimation of small failure probabilities in high dimensions by subset simulation" (2001).
+    Cérou, Del Moral, Furon and Guyader, "Sequential Monte Carlo for rare event estimation" (2012), section 3.
+    Murray, Adams and MacKay, "Elliptical slice sampling" (2010), figure 2.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from simgraph.query.budget import Budget
+
+__all__ = ["StuckError", "split"]
+
+_KEPT = 0.25
+"""Share of the draws that pass from one rung to the next."""
+
+_MOST_RUNGS = 100
+
+_MOST_SHRINKS = 20
+"""Angles that a slice tries before a draw stays where it is."""
+
+_BAR_DELAY = 2.0
+"""Seconds before a progress bar appears."""
+
+
+class StuckError(Exception):
+    """The ladder ends above the demand.
+
+    Attributes:
+        closest: The smallest cost that was seen.
+    """
+
+    def __init__(self, closest: float) -> None:
+        super().__init__(closest)
+        self.closest = closest
+
+
+def split(
+    cost: Callable[[Tensor], Tensor],
+    shape: tuple[int, ...],
+    count: int,
+    particles: int,
+    sweeps: int,
+    generator: torch.Generator,
+    budget: Budget,
+) -> tuple[Tensor, float]:
+    """Draws noise that satisfies a demand.
+
+    Args:
+        cost: By how much noise (rows, *shape) misses the demand, (rows,): 0 where it is satisfied.
+        shape: Shape of the noise of one draw.
+        count: Number of draws.
+        particles: Draws that climb the ladder together; on the last rung they become ``count``, if that is more.
+        sweeps: Moves of each draw on each rung, and half as many again on the last.
+        generator: Source of randomness.
+        budget: When to give up.
+
+    Returns:
+        Noise (count, *shape), and the estimated probability of the demand.
+
+    Raises:
+        StuckError: If the ladder ends above the demand.
+        OutOfTimeError: If the budget is spent.
+    """
+    noise = torch.randn(particles, *shape, generator=generator)
+    costs = cost(noise)
+    probability, level = 1.0, math.inf
+    with tqdm(desc="satisfying", unit="rung", leave=False, delay=_BAR_DELAY) as bar:
+        for _ in range(_MOST_RUNGS):
+            level = _next_rung(costs, level)
+            passed = costs <= level
+            probability *= float(passed.double().mean())
+            chosen = _copies(passed, particles if level > 0 else max(particles, count), generator)
+            noise, costs = noise[chosen], costs[chosen]
+            for _ in range(sweeps if level > 0 else sweeps + sweeps // 2):
+                noise, costs = _slice(cost, noise, costs, level, generator, budget)
+            bar.update()
+            if level == 0:
+                return noise[torch.randperm(len(noise), generator=generator)[:count]], probability
+    raise StuckError(float(costs.min()))
+
+
+def _next_rung(costs: Tensor, level: float) -> float:
+    """Returns the next threshold: 0, or one that the kept share passes; below ``level`` even where costs are tied."""
+    lower = float(costs.sort().values[math.ceil(_KEPT * len(costs)) - 1])
+    if lower >= level:
+        better = costs[costs < level]
+        lower = float(better.max()) if len(better) else level
+    if not lower < level:
+        raise StuckError(float(costs.min()))
+    return max(0.0, lower)
+
+
+def _copies(passed: Tensor, count: int, generator: torch.Generator) -> Tensor:
+    """Returns numbers of those that passed, each about equally often: (count,)."""
+    alive = passed.nonzero().flatten()
+    alive = alive[torch.randperm(len(alive), generator=generator)]
+    return alive[torch.arange(count) % len(alive)]
+
+
+def _slice(
+    cost: Callable[[Tensor], Tensor],
+    noise: Tensor,
+    costs: Tensor,
+    level: float,
+    generator: torch.Generator,
+    budget: Budget,
+) -> tuple[Tensor, Tensor]:
+    """Moves each draw along an ellipse through it to a place whose cost is at most ``level``."""
+    rows = len(noise)
+    other = torch.randn(noise.shape, generator=generator)
+    angle = 2 * math.pi * torch.rand(rows, generator=generator)
+    low, high = angle - 2 * math.pi, angle.clone()
+    noise, costs = noise.clone(), costs.clone()
+    start = noise.clone()
+    pending = torch.arange(rows)
+    wide = (-1, *(1,) * (noise.dim() - 1))
+    for _ in range(_MOST_SHRINKS):
+        budget.check()
+        at = angle[pending].view(wide)
+        proposed = start[pending] * at.cos() + other[pending] * at.sin()
+        found = cost(proposed)
+        good = found <= level
+        noise[pending[good]], costs[pending[good]] = proposed[good], found[good]
+        pending = pending[~good]
+        if not len(pending):
+            break
+        here = angle[pending]
+        low[pending] = torch.where(here < 0, here, low[pending])
+        high[pending] = torch.where(here < 0, high[pending], here)
+        unit = torch.rand(len(pending), generator=generator)
+        angle[pending] = low[pending] + unit * (high[pending] - low[pending])
+    return noise, costs
