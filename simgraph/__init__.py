@@ -4,7 +4,7 @@ from simgraph.compile import Compiled, compile
 from simgraph.dsl import Node, Plate, causal, deterministic, lagged, node, plate, window
 from simgraph.errors import SimgraphError, SimgraphWarning
 from simgraph.graph import Graph
-from simgraph.query import Heun, Model, Multistep, Query, Sampler, Samples, fit, load, missing
+from simgraph.query import Flow, Heun, Model, Multistep, Query, Sampler, Samples, fit, load, missing
 from simgraph.simformer import Architecture
 from simgraph.traces import Traces, simulate
 from simgraph.train import Settings
@@ -13,6 +13,7 @@ from simgraph.version import __version__
 __all__ = [
     "Architecture",
     "Compiled",
+    "Flow",
     "Graph",
     "Heun",
     "Model",

@@ -25,7 +25,7 @@ from simgraph.errors import (
 )
 from simgraph.train.ranges import Ranges
 
-__all__ = ["Evidence", "Missing", "check", "missing"]
+__all__ = ["Evidence", "Missing", "check", "missing", "numbers"]
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ def missing(values: Any, mask: Any = None) -> Missing:
         >>> missing([1.0, float("nan")]).observed
         array([ True, False])
     """
-    array = _numbers("missing(...)", values)
+    array = numbers("missing(...)", values)
     absent = np.isnan(array) if mask is None else np.asarray(mask, dtype=bool)
     if absent.shape != array.shape:
         raise ShapeError(f"missing(...) has a mask of shape {absent.shape} for values of shape {array.shape}.")
@@ -98,7 +98,7 @@ def check(compiled: Compiled, ranges: Ranges, given: Mapping[str, Any], *, stric
     found: dict[str, Evidence] = {}
     for name, value in given.items():
         variable = compiled.layout.tokenizers[name].variable
-        array = value.values if isinstance(value, Missing) else _numbers(f"given({name}=...)", value)
+        array = value.values if isinstance(value, Missing) else numbers(f"given({name}=...)", value)
         observed = value.observed if isinstance(value, Missing) else np.ones(array.shape, dtype=bool)
         _check_shape(variable, array)
         if np.isnan(array[observed]).any():
@@ -120,7 +120,12 @@ def check(compiled: Compiled, ranges: Ranges, given: Mapping[str, Any], *, stric
     return found
 
 
-def _numbers(where: str, value: Any) -> np.ndarray:
+def numbers(where: str, value: Any) -> np.ndarray:
+    """Returns values as a float64 array; ``where`` begins the message if they are none.
+
+    Raises:
+        EvidenceError: If they are no numbers, or no array.
+    """
     if isinstance(value, torch.Tensor):
         value = value.detach().cpu().numpy()
     try:

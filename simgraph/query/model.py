@@ -172,6 +172,10 @@ class Model:
         """Draws from the joint, or from the marginal of the named variables; see :meth:`Query.sample`."""
         return Query(self._trained, {}, 1, batched=False).sample(*names, **options)
 
+    def log_prob(self, values: Mapping[str | Node, Any] | None = None, /, **options: Any) -> Tensor:
+        """Returns the log density of values under the joint or a marginal; see :meth:`Query.log_prob`."""
+        return Query(self._trained, {}, 1, batched=False).log_prob(values, **options)
+
     def save(self, path: str | os.PathLike[str]) -> None:
         """Writes the model to one file (safetensors with a JSON manifest), atomically."""
         checkpoint.save(path, self._trained, self._nodes)

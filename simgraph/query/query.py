@@ -17,8 +17,10 @@ from simgraph.dsl import Node
 from simgraph.errors import QueryError, UnknownNameError, did_you_mean
 from simgraph.graph.validate import OPTIONS
 from simgraph.query.bounds import shares_outside
+from simgraph.query.density import log_prob
 from simgraph.query.draw import draw
 from simgraph.query.evidence import Evidence, check
+from simgraph.query.flow import Flow
 from simgraph.query.samples import Samples
 from simgraph.query.solvers import DEFAULT_SAMPLER, Sampler
 from simgraph.traces.seeds import check_seed
@@ -106,6 +108,54 @@ class Query:
         if single:
             return found[asked[0]]
         return Samples(found, batched=self.batched, outside=self._outside(found))
+
+    def log_prob(
+        self, values: Mapping[str | Node, Any] | None = None, /, *, sampler: Flow | None = None, **named: Any
+    ) -> Tensor:
+        """Returns the log density of values given the evidence, normalised and in natural units.
+
+        Variables that are neither given nor named are marginalised. Categories and counts have probabilities; a
+        vector on a simplex has the density with respect to all of its coordinates but the last, as
+        ``torch.distributions.Dirichlet``. The density is that of the probability flow, whose draws :meth:`sample`
+        returns.
+
+        Args:
+            values: Values by name or node: one value, or many of them, (N, *shape). With B pieces of evidence: one
+                value for all, (B, *shape), or (B, N, *shape).
+            sampler: How densities are computed, for example ``sg.Flow(steps=40)``.
+            **named: Values by name.
+
+        Returns:
+            Float64 tensor: (), (N,), (B,) or (B, N). It is -inf where a value lies outside of its support.
+
+        Raises:
+            QueryError: If a name is unknown or given, or a variable is deterministic or constant.
+            ShapeError: If shapes do not fit one another, or the evidence.
+            EvidenceError: If values are no numbers, or NaN.
+
+        Warns:
+            SimgraphWarning: If the density is an estimate, because many features depend on one another.
+
+        Example:
+            >>> from torch.distributions import Normal
+            >>> import simgraph as sg
+            >>> @sg.node
+            ... def theta():
+            ...     return Normal(0.0, 1.0)
+            >>> settings = sg.Settings(steps=5)
+            >>> model = sg.fit(sg.Graph(theta), num_simulations=100, preset=settings, progress=False)
+            >>> model.log_prob(theta=[0.0, 0.5, 1.0]).shape
+            torch.Size([3])
+        """
+        return log_prob(
+            self.trained,
+            self.evidence,
+            self._tokens([]),
+            batched=self.batched,
+            values=values,
+            named=named,
+            sampler=sampler,
+        )
 
     def _asked(self, names: tuple[Any, ...]) -> tuple[list[str], bool]:
         for name in names:
