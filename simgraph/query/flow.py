@@ -29,7 +29,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import get_args
+from typing import ClassVar, get_args
 
 import torch
 from torch import Tensor
@@ -76,8 +76,10 @@ class Flow:
     sigma_max: float = 8.0
     sigma_min: float = 0.005
 
+    LEAST_STEPS: ClassVar[int] = 2 * len(_GREGORY)
+
     def __post_init__(self) -> None:
-        for name, least in (("steps", 2 * len(_GREGORY)), ("most_exact", 1)):
+        for name, least in (("steps", self.LEAST_STEPS), ("most_exact", 1)):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < least:
                 raise QueryError(f"{name}={value!r} is not a whole number of {least} or more.")

@@ -31,7 +31,7 @@ from simgraph.query.solvers import Denoise
 from simgraph.simformer import Denoiser
 from simgraph.threads import one_thread
 
-__all__ = ["discrete_slots", "flat", "log_likelihood", "pieces"]
+__all__ = ["discrete_slots", "features", "flat", "linked_features", "log_likelihood"]
 
 
 def log_likelihood(
@@ -126,7 +126,7 @@ class _Chain:
         self.estimated |= probes.signs is not None
 
         def density(rows: Tensor) -> Tensor:
-            x = values[rows][:, problem.active][:, _features(problem)].double()
+            x = values[rows][:, problem.active][:, features(problem)].double()
             law = self._top(problem, which[rows], probes)
             return log_density(flat(problem, which[rows]), x, self.flow, probes, law)
 
@@ -134,7 +134,7 @@ class _Chain:
 
     def _problem(self, values: Tensor, states: Tensor) -> tuple[Problem, Tensor]:
         """Returns the problem of the different pieces of evidence among the rows, and which row has which."""
-        evidence, which = pieces(values, states)
+        evidence, which = _pieces(values, states)
         return Problem(self.compiled, self.denoiser, evidence, states.expand(len(evidence), -1)), which
 
     def _top(self, problem: Problem, evidence: Tensor, probes: Probes) -> Top:
@@ -143,9 +143,7 @@ class _Chain:
         return top(flat(problem, unique), probes, len(unique), self.flow.sigma_max)[back]
 
     def _probes(self, problem: Problem) -> Probes:
-        latent = problem.active[_features(problem).nonzero()[:, 0]]
-        linked = self.compiled.rule.dependencies(problem.states[:1])[0][latent[:, None], latent]
-        return Probes.of(linked, self.flow.trace, self.flow.most_exact)
+        return Probes.of(linked_features(self.compiled, problem), self.flow.trace, self.flow.most_exact)
 
     def _chunked(self, problem: Problem, function: Callable[[Tensor], Tensor], rows: Tensor) -> Tensor:
         # Chunks are independent, so cores work on one each.
@@ -161,7 +159,7 @@ def discrete_slots(compiled: Compiled) -> Tensor:
     return discrete
 
 
-def pieces(values: Tensor, states: Tensor) -> tuple[Tensor, Tensor]:
+def _pieces(values: Tensor, states: Tensor) -> tuple[Tensor, Tensor]:
     """Finds the different pieces of evidence among rows of tokens of one condition state.
 
     Args:
@@ -179,15 +177,24 @@ def pieces(values: Tensor, states: Tensor) -> tuple[Tensor, Tensor]:
 
 def flat(problem: Problem, evidence: Tensor) -> Denoise:
     """Returns the denoiser of the latent tokens' own features alone: float64 (rows, features) to the same."""
-    denoise, features = problem.denoise(evidence), _features(problem)
+    denoise, own = problem.denoise(evidence), features(problem)
 
     def flattened(x: Tensor, sigma: float) -> Tensor:
-        full = torch.zeros(len(x), *features.shape).masked_scatter(features, x.float())
-        return denoise(full, sigma)[:, features].double()
+        full = torch.zeros(len(x), *own.shape).masked_scatter(own, x.float())
+        return denoise(full, sigma)[:, own].double()
 
     return flattened
 
 
-def _features(problem: Problem) -> Tensor:
-    """Tells which features of active tokens are latent and the token's own, boolean (active, width)."""
+def features(problem: Problem) -> Tensor:
+    """Tells which features of active tokens are latent and the token's own, boolean (active, width).
+
+    Its pieces of evidence have one condition state.
+    """
     return problem.latent(torch.zeros(1, dtype=torch.long))[0] & problem.denoiser.own[problem.active]
+
+
+def linked_features(compiled: Compiled, problem: Problem) -> Tensor:
+    """Tells which of these features depend on one another, boolean (features, features)."""
+    latent = problem.active[features(problem).nonzero()[:, 0]]
+    return compiled.rule.dependencies(problem.states[:1])[0][latent[:, None], latent]
