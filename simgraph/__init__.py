@@ -5,6 +5,7 @@ from simgraph.dsl import Node, Plate, causal, deterministic, lagged, node, plate
 from simgraph.errors import SimgraphError, SimgraphWarning
 from simgraph.graph import Graph
 from simgraph.query import (
+    Flow,
     Guided,
     Heun,
     Interval,
@@ -33,6 +34,7 @@ from simgraph.version import __version__
 __all__ = [
     "Architecture",
     "Compiled",
+    "Flow",
     "Graph",
     "Guided",
     "Heun",

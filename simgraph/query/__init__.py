@@ -1,6 +1,7 @@
 """Answers: a trained model, questions put to it by name, and their samples."""
 
 from simgraph.query.evidence import Missing, missing
+from simgraph.query.flow import Flow
 from simgraph.query.intervals import Interval, above, below, between
 from simgraph.query.intervene import Intervention
 from simgraph.query.methods import Guided, Rejection, Splitting
@@ -11,6 +12,7 @@ from simgraph.query.samples import Samples
 from simgraph.query.solvers import Heun, Multistep, Sampler
 
 __all__ = [
+    "Flow",
     "Guided",
     "Heun",
     "Interval",

@@ -204,6 +204,14 @@ class Model:
         """
         return Intervention.of(Query(self._trained, {}, 1, batched=False), settings, values)
 
+    def log_prob(self, values: Mapping[str | Node, Any] | None = None, /, **options: Any) -> Tensor:
+        """Returns the log density of values under the joint or a marginal; see :meth:`Query.log_prob`."""
+        return Query(self._trained, {}, 1, batched=False).log_prob(values, **options)
+
+    def map(self, *names: str | Node | Iterable[str | Node], **options: Any) -> Any:
+        """Returns the most likely values under the joint or a marginal; see :meth:`Query.map`."""
+        return Query(self._trained, {}, 1, batched=False).map(*names, **options)
+
     def save(self, path: str | os.PathLike[str]) -> None:
         """Writes the model to one file (safetensors with a JSON manifest), atomically."""
         checkpoint.save(path, self._trained, self._nodes)

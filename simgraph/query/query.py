@@ -8,28 +8,27 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
-from simgraph.compile import Compiled
-from simgraph.compile.compiled import name_of
-from simgraph.compile.masks import ABSENT, LATENT, OBSERVED
 from simgraph.dsl import Node
-from simgraph.errors import QueryError, SimgraphWarning, UnknownNameError, did_you_mean
+from simgraph.errors import QueryError, SimgraphWarning
 from simgraph.graph.validate import OPTIONS
 from simgraph.query.bounds import shares_outside
+from simgraph.query.density import check_flow, has_density, log_prob
 from simgraph.query.deterministic import computed, split
 from simgraph.query.draw import draw
-from simgraph.query.evidence import Evidence, check, check_interval
+from simgraph.query.evidence import check, check_interval
+from simgraph.query.flow import Flow
 from simgraph.query.intervals import Interval
 from simgraph.query.methods import Method, find_method
+from simgraph.query.mode import mode
 from simgraph.query.predictive import replicates
+from simgraph.query.question import Question, as_evidence
 from simgraph.query.restricted import Restricted, restricted
-from simgraph.query.restrictions import Bounds, Condition, Restriction
+from simgraph.query.restrictions import Bounds, Condition
 from simgraph.query.samples import Samples
 from simgraph.query.solvers import DEFAULT_SAMPLER, Sampler
 from simgraph.traces.seeds import check_seed, integer_seed
-from simgraph.train import Trained
 
 __all__ = ["Query", "numerics"]
 
@@ -37,7 +36,7 @@ _SATISFIED = 0.99
 """Share of draws that satisfy the restrictions, below which a warning is given."""
 
 
-class Query:
+class Query(Question):
     """A model with evidence: knows what is given, and is asked by name.
 
     Args:
@@ -47,18 +46,6 @@ class Query:
         batched: Whether results have a batch axis.
         restrictions: Checked intervals, constraints and predicates that draws have to satisfy.
     """
-
-    def __init__(
-        self,
-        trained: Trained,
-        evidence: Mapping[str, Evidence],
-        size: int,
-        *,
-        batched: bool,
-        restrictions: Sequence[Restriction] = (),
-    ) -> None:
-        self.trained, self.evidence, self.size, self.batched = trained, dict(evidence), size, batched
-        self.restrictions = tuple(restrictions)
 
     def given(self, /, *conditions: Mapping[str | Node, Any] | Condition, strict: bool = False, **values: Any) -> Query:
         """Attaches more evidence; see :meth:`Model.given`."""
@@ -77,7 +64,7 @@ class Query:
                     raise QueryError(
                         f"{key!r} is no variable but an option of sample(...): sample(..., {key}={value!r})"
                     )
-                name = self._known(key)
+                name = self.known(key)
                 if name in named or name in self.evidence or name in self._bounded:
                     raise QueryError(f"{name!r} is given twice.")
                 named[name] = value
@@ -181,7 +168,7 @@ class Query:
         if rest:
             others = {name: piece for name, piece in self.evidence.items() if name not in rows}
             pieces = {name: piece.repeated(self.size, num_samples) for name, piece in others.items()}
-            below = Query(self.trained, pieces | _pieces(rows), self.size * num_samples, batched=True)
+            below = Query(self.trained, pieces | as_evidence(rows), self.size * num_samples, batched=True)
             found = below._drawn(rest, 1, sampler, seed)
             rows |= {name: value[:, 0] for name, value in found.items()}
         return {name: self.arranged(name, rows[name]) for name in asked}
@@ -196,15 +183,6 @@ class Query:
                 stacklevel=3,
             )
         return [told]
-
-    def pieces(self, which: Sequence[int]) -> Query:
-        """Returns the question about some pieces of the evidence, without restrictions."""
-        rows = list(which)
-        pieces = {
-            name: Evidence(piece.values[rows], piece.observed[rows], batched=True) if piece.batched else piece
-            for name, piece in self.evidence.items()
-        }
-        return Query(self.trained, pieces, len(rows), batched=True)
 
     def predict(
         self,
@@ -238,39 +216,88 @@ class Query:
         found = replicates(self, asked, num_samples, sampler, seed)
         return found[asked[0]] if single else Samples(found, batched=self.batched)
 
-    def about(self, rows: Mapping[str, Tensor]) -> Query:
-        """Returns the question to the same model that is given rows (rows, *plate sizes, *event_shape), and no more.
+    def log_prob(
+        self, values: Mapping[str | Node, Any] | None = None, /, *, sampler: Flow | None = None, **named: Any
+    ) -> Tensor:
+        """Returns the log density of values given the evidence, normalised and in natural units.
 
-        They are values of the model's own, so they are not checked.
+        Variables that are neither given nor named are marginalised. Categories and counts have probabilities; a
+        vector on a simplex has the density with respect to all of its coordinates but the last, as
+        ``torch.distributions.Dirichlet``. The density is that of the probability flow, whose draws :meth:`sample`
+        returns.
+
+        Args:
+            values: Values by name or node: one value, or many of them, (N, *shape). With B pieces of evidence: one
+                value for all, (B, *shape), or (B, N, *shape).
+            sampler: How densities are computed, for example ``sg.Flow(steps=40)``.
+            **named: Values by name.
+
+        Returns:
+            Float64 tensor: (), (N,), (B,) or (B, N). It is -inf where a value lies outside of its support.
+
+        Raises:
+            QueryError: If a name is unknown or given, a variable is deterministic or constant, or the query has
+                intervals, constraints or predicates.
+            ShapeError: If shapes do not fit one another, or the evidence.
+            EvidenceError: If values are no numbers, or NaN.
+
+        Warns:
+            SimgraphWarning: If the density is an estimate, because many features depend on one another.
+
+        Example:
+            >>> from torch.distributions import Normal
+            >>> import simgraph as sg
+            >>> @sg.node
+            ... def theta():
+            ...     return Normal(0.0, 1.0)
+            >>> settings = sg.Settings(steps=5)
+            >>> model = sg.fit(sg.Graph(theta), num_simulations=100, preset=settings, progress=False)
+            >>> model.log_prob(theta=[0.0, 0.5, 1.0]).shape
+            torch.Size([3])
         """
-        return Query(self.trained, _pieces(rows), len(next(iter(rows.values()))), batched=True)
+        self._unrestricted("log_prob")
+        return log_prob(
+            self.trained,
+            self.evidence,
+            self.tokens([]),
+            batched=self.batched,
+            values=values,
+            named=named,
+            sampler=sampler,
+        )
 
-    def given_rows(self, name: str, num_samples: int) -> Tensor:
-        """Returns a wholly given value once for each draw: (size * num_samples, *plate sizes, *event_shape)."""
-        variable = self.trained.compiled.layout.tokenizers[name].variable
-        given = variable.support.rounded(torch.from_numpy(self.evidence[name].values))
-        return given.expand(self.size, *variable.shape).repeat_interleave(num_samples, 0)
+    def map(
+        self, *names: str | Node | Iterable[str | Node], seed: int | None = None, sampler: Flow | None = None
+    ) -> Any:
+        """Returns the most likely values of the named variables given the evidence; all others are marginalised.
 
-    def arranged(self, name: str, rows: Tensor) -> Tensor:
-        """Returns rows of all pieces of evidence as draws: ([batch,] num_samples, *plate sizes, *event_shape)."""
-        shape = self.trained.compiled.layout.tokenizers[name].variable.shape
-        return rows.reshape(self.size, -1, *shape) if self.batched else rows
+        It is the maximum of the joint density that :meth:`log_prob` tells, probabilities and densities in natural
+        units multiplied. The search begins among 256 draws, so that a mode which holds a hundredth of the mass is
+        seldom missed. A density that has no maximum (as that of Exponential, at the open end of its support) gives the
+        best value that was found.
 
-    def wholly_given(self, name: str) -> bool:
-        """Tells whether all entries of a variable are given."""
-        return name in self.evidence and bool(self.evidence[name].observed.all())
+        Args:
+            *names: One name: the result is a tensor. Several, a list, or none (everything that is not given): the
+                result is a dictionary.
+            seed: Seed of the draws; fresh ones every time if there is none.
+            sampler: How densities are computed, for example ``sg.Flow(steps=40)``.
 
-    def named(self, names: tuple[Any, ...], call: str = "sample") -> tuple[list[str], bool]:
-        """Returns the names that a call asks for, each once, and whether its answer is a single tensor."""
-        for name in names:
-            if not isinstance(name, (str, Node, Iterable)):
-                raise QueryError(
-                    f"{call}(...) takes names of variables, not {name!r}.\n"
-                    f"  The number of draws is an option: {call}('theta', num_samples=500)"
-                )
-        single = len(names) == 1 and isinstance(names[0], (str, Node))
-        flat = [n for group in names for n in ([group] if isinstance(group, (str, Node)) else list(group))]
-        return list(dict.fromkeys(self._known(name) for name in flat)), single
+        Returns:
+            A tensor ([batch,] *event_shape), or a dictionary of such tensors.
+
+        Raises:
+            UnknownNameError: If a name is not in the model.
+            QueryError: If a name is wholly given, deterministic or constant.
+        """
+        self._unrestricted("map")
+        asked, single = self._asked(names)
+        flow = check_flow(sampler)
+        for name in asked:
+            has_density(self.trained, name)
+        seed = secrets.randbits(62) if seed is None else check_seed(seed)
+        tokens = mode(self.trained, *self.tokens(asked), seed, flow).unsqueeze(1)
+        found = {name: self.values(name, tokens).squeeze(1 if self.batched else 0) for name in asked}
+        return found[asked[0]] if single else found
 
     def _asked(self, names: tuple[Any, ...]) -> tuple[list[str], bool]:
         asked, single = self.named(names)
@@ -282,41 +309,6 @@ class Query:
         if not asked:
             raise QueryError("every variable is given; nothing is left to sample.")
         return asked, single
-
-    def _known(self, key: str | Node) -> str:
-        name, known = name_of(key), self.trained.compiled.layout.names
-        if name not in known:
-            raise UnknownNameError(f"{name!r} is not a variable of this model.\n  {did_you_mean(name, known)}")
-        return name
-
-    def tokens(self, asked: Sequence[str]) -> tuple[Tensor, Tensor]:
-        """Returns token values and condition states, (evidence, tokens, width) and (evidence, tokens)."""
-        layout = self.trained.compiled.layout
-        values = torch.zeros(self.size, len(layout), layout.width)
-        states = torch.full((self.size, len(layout)), ABSENT)
-        for name in asked:
-            states[:, layout.slots(name)] = LATENT
-        for name, piece in self.evidence.items():
-            slots = layout.slots(name)
-            observed = layout.token_mask(name, piece.observed)
-            given = np.where(piece.observed, piece.values, _anywhere(self.trained.compiled, name))
-            values[:, slots] = layout.tokenize(name, given) * observed.unsqueeze(-1)
-            states[:, slots] = torch.where(observed, OBSERVED, states[:, slots])
-        return values, states
-
-    def values(self, name: str, tokens: Tensor) -> Tensor:
-        """Returns natural values ([batch,] num_samples, *shape) of a variable's tokens."""
-        layout = self.trained.compiled.layout
-        variable = layout.tokenizers[name].variable
-        size, count = tokens.shape[:2]
-        flat = layout.detokenize(name, tokens[:, :, layout.slots(name)].flatten(0, 1))
-        out = flat.reshape(size, count, *variable.shape)
-        if name in self.evidence:
-            piece = self.evidence[name]
-            seen = torch.from_numpy(piece.observed).unsqueeze(1)
-            out = torch.where(seen, torch.from_numpy(piece.values).unsqueeze(1), out)
-        rounded = variable.support.rounded(out)
-        return rounded if self.batched else rounded[0]
 
     def _outside(self, draws: Mapping[str, Tensor]) -> dict[str, float]:
         """Returns the share of draws outside of their parents' bounds, if the graph is at hand to tell."""
@@ -331,6 +323,13 @@ class Query:
                 values[name] = self.given_rows(name, rows // self.size)
         return {name: share for name, share in shares_outside(graph, values).items() if name in draws}
 
+    def _unrestricted(self, call: str) -> None:
+        if self.restrictions:
+            raise QueryError(
+                f"{call}(...) answers under values, not under {'; '.join(map(str, self.restrictions))}: the probability"
+                " of a restriction is not known.\n  Draw instead: given(...).sample(...)"
+            )
+
     @property
     def _bounded(self) -> list[str]:
         return [restriction.name for restriction in self.restrictions if isinstance(restriction, Bounds)]
@@ -342,14 +341,6 @@ class Query:
         return f"<Query given {given}{batch}; can be asked for {', '.join(rest) or 'nothing'}>"
 
 
-def _pieces(rows: Mapping[str, Tensor]) -> dict[str, Evidence]:
-    """Returns rows (rows, *plate sizes, *event_shape) of the model's own as evidence."""
-    return {
-        name: Evidence(value.double().numpy(), np.ones(value.shape, dtype=bool), batched=True)
-        for name, value in rows.items()
-    }
-
-
 def numerics(num_samples: Any, seed: int | None, sampler: Any) -> tuple[int, int, Sampler]:
     """Checks the options of drawing, and fills in those that are left out."""
     if isinstance(num_samples, bool) or not isinstance(num_samples, (int, np.integer)) or num_samples < 1:
@@ -358,12 +349,3 @@ def numerics(num_samples: Any, seed: int | None, sampler: Any) -> tuple[int, int
     if not isinstance(sampler, Sampler):
         raise QueryError(f"sampler={sampler!r} is no sampler.\n  For example: sampler=sg.Heun(evaluations=30)")
     return int(num_samples), secrets.randbits(62) if seed is None else check_seed(seed), sampler
-
-
-def _anywhere(compiled: Compiled, name: str) -> np.ndarray:
-    """Returns a value of the right shape in the support, to stand where nothing is observed."""
-    variable = compiled.layout.tokenizers[name].variable
-    if variable.support.kind == "simplex":
-        return np.full(variable.shape, 1 / variable.event_shape[-1])
-    low, high = np.nan_to_num(variable.support.low, neginf=-1e300), np.nan_to_num(variable.support.high, posinf=1e300)
-    return np.broadcast_to(np.clip(0.0, low, high), variable.shape)

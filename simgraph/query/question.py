@@ -1,0 +1,140 @@
+"""What is known in a question: evidence and restrictions, as tokens and as rows of values."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Self
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from simgraph.compile import Compiled
+from simgraph.compile.compiled import name_of
+from simgraph.compile.masks import ABSENT, LATENT, OBSERVED
+from simgraph.dsl import Node
+from simgraph.errors import QueryError, UnknownNameError, did_you_mean
+from simgraph.query.evidence import Evidence
+from simgraph.query.restrictions import Restriction
+from simgraph.train import Trained
+
+__all__ = ["Question", "as_evidence"]
+
+
+class Question:
+    """A model with evidence, before anything is asked.
+
+    Args:
+        trained: The model.
+        evidence: Checked evidence by name.
+        size: Number of pieces of evidence.
+        batched: Whether results have a batch axis.
+        restrictions: Checked intervals, constraints and predicates that draws have to satisfy.
+    """
+
+    def __init__(
+        self,
+        trained: Trained,
+        evidence: Mapping[str, Evidence],
+        size: int,
+        *,
+        batched: bool,
+        restrictions: Sequence[Restriction] = (),
+    ) -> None:
+        self.trained, self.evidence, self.size, self.batched = trained, dict(evidence), size, batched
+        self.restrictions = tuple(restrictions)
+
+    def pieces(self, which: Sequence[int]) -> Self:
+        """Returns the question about some pieces of the evidence, without restrictions."""
+        rows = list(which)
+        pieces = {
+            name: Evidence(piece.values[rows], piece.observed[rows], batched=True) if piece.batched else piece
+            for name, piece in self.evidence.items()
+        }
+        return type(self)(self.trained, pieces, len(rows), batched=True)
+
+    def about(self, rows: Mapping[str, Tensor]) -> Self:
+        """Returns the question to the same model that is given rows (rows, *plate sizes, *event_shape), and no more.
+
+        They are values of the model's own, so they are not checked.
+        """
+        return type(self)(self.trained, as_evidence(rows), len(next(iter(rows.values()))), batched=True)
+
+    def given_rows(self, name: str, num_samples: int) -> Tensor:
+        """Returns a wholly given value once for each draw: (size * num_samples, *plate sizes, *event_shape)."""
+        variable = self.trained.compiled.layout.tokenizers[name].variable
+        given = variable.support.rounded(torch.from_numpy(self.evidence[name].values))
+        return given.expand(self.size, *variable.shape).repeat_interleave(num_samples, 0)
+
+    def arranged(self, name: str, rows: Tensor) -> Tensor:
+        """Returns rows of all pieces of evidence as draws: ([batch,] num_samples, *plate sizes, *event_shape)."""
+        shape = self.trained.compiled.layout.tokenizers[name].variable.shape
+        return rows.reshape(self.size, -1, *shape) if self.batched else rows
+
+    def wholly_given(self, name: str) -> bool:
+        """Tells whether all entries of a variable are given."""
+        return name in self.evidence and bool(self.evidence[name].observed.all())
+
+    def named(self, names: tuple[Any, ...], call: str = "sample") -> tuple[list[str], bool]:
+        """Returns the names that a call asks for, each once, and whether its answer is a single tensor."""
+        for name in names:
+            if not isinstance(name, (str, Node, Iterable)):
+                raise QueryError(
+                    f"{call}(...) takes names of variables, not {name!r}.\n"
+                    f"  The number of draws is an option: {call}('theta', num_samples=500)"
+                )
+        single = len(names) == 1 and isinstance(names[0], (str, Node))
+        flat = [n for group in names for n in ([group] if isinstance(group, (str, Node)) else list(group))]
+        return list(dict.fromkeys(self.known(name) for name in flat)), single
+
+    def known(self, key: str | Node) -> str:
+        name, known = name_of(key), self.trained.compiled.layout.names
+        if name not in known:
+            raise UnknownNameError(f"{name!r} is not a variable of this model.\n  {did_you_mean(name, known)}")
+        return name
+
+    def tokens(self, asked: Sequence[str]) -> tuple[Tensor, Tensor]:
+        """Returns token values and condition states, (evidence, tokens, width) and (evidence, tokens)."""
+        layout = self.trained.compiled.layout
+        values = torch.zeros(self.size, len(layout), layout.width)
+        states = torch.full((self.size, len(layout)), ABSENT)
+        for name in asked:
+            states[:, layout.slots(name)] = LATENT
+        for name, piece in self.evidence.items():
+            slots = layout.slots(name)
+            observed = layout.token_mask(name, piece.observed)
+            given = np.where(piece.observed, piece.values, _anywhere(self.trained.compiled, name))
+            values[:, slots] = layout.tokenize(name, given) * observed.unsqueeze(-1)
+            states[:, slots] = torch.where(observed, OBSERVED, states[:, slots])
+        return values, states
+
+    def values(self, name: str, tokens: Tensor) -> Tensor:
+        """Returns natural values ([batch,] num_samples, *shape) of a variable's tokens."""
+        layout = self.trained.compiled.layout
+        variable = layout.tokenizers[name].variable
+        size, count = tokens.shape[:2]
+        flat = layout.detokenize(name, tokens[:, :, layout.slots(name)].flatten(0, 1))
+        out = flat.reshape(size, count, *variable.shape)
+        if name in self.evidence:
+            piece = self.evidence[name]
+            seen = torch.from_numpy(piece.observed).unsqueeze(1)
+            out = torch.where(seen, torch.from_numpy(piece.values).unsqueeze(1), out)
+        rounded = variable.support.rounded(out)
+        return rounded if self.batched else rounded[0]
+
+
+def as_evidence(rows: Mapping[str, Tensor]) -> dict[str, Evidence]:
+    """Returns rows (rows, *plate sizes, *event_shape) of the model's own as evidence."""
+    return {
+        name: Evidence(value.double().numpy(), np.ones(value.shape, dtype=bool), batched=True)
+        for name, value in rows.items()
+    }
+
+
+def _anywhere(compiled: Compiled, name: str) -> np.ndarray:
+    """Returns a value of the right shape in the support, to stand where nothing is observed."""
+    variable = compiled.layout.tokenizers[name].variable
+    if variable.support.kind == "simplex":
+        return np.full(variable.shape, 1 / variable.event_shape[-1])
+    low, high = np.nan_to_num(variable.support.low, neginf=-1e300), np.nan_to_num(variable.support.high, posinf=1e300)
+    return np.broadcast_to(np.clip(0.0, low, high), variable.shape)
