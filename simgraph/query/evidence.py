@@ -145,7 +145,7 @@ def check_interval(compiled: Compiled, ranges: Ranges, name: str, interval: Inte
     """
     variable = compiled.layout.tokenizers[name].variable
     try:
-        low, high = (np.broadcast_to(end, variable.shape) for end in (interval.low, interval.high))
+        low, high = (np.broadcast_to(end, variable.shape).copy() for end in (interval.low, interval.high))
     except ValueError:
         raise ShapeError(
             f"the interval of {name!r} has ends of shape {interval.low.shape}; {name!r} has shape {variable.shape}.\n"
