@@ -1,7 +1,8 @@
 """Answers against closed forms, on a linear Gaussian graph and on a small discrete one.
 
 Tolerances: a mean over N draws has standard error sd / sqrt(N), a standard deviation sd / sqrt(2 N); four of
-them are allowed, plus the error of a model trained for seconds: 12 % of a standard deviation.
+them are allowed, plus the error of a model trained for seconds: 15 % of a standard deviation (over seeds of the
+training it is 0 to 8 % at the centre and 7 to 17 % at the edge of the prior predictive).
 """
 
 import numpy as np
@@ -14,7 +15,7 @@ from simgraph import Graph, node, plate
 
 pytestmark = pytest.mark.slow
 N = 4000
-MODEL_ERROR = 0.12
+MODEL_ERROR = 0.15
 
 
 @node

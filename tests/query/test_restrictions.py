@@ -10,7 +10,7 @@ from simgraph.query.budget import Budget
 from simgraph.query.splitting import StuckError, split
 
 
-@pytest.mark.parametrize("method", ["auto", "rejection", "smc"])
+@pytest.mark.parametrize("method", ["auto", "rejection", sg.Splitting(particles=100, sweeps=2)])
 def test_all_draws_satisfy_an_interval(gaussian_model, method):
     query = gaussian_model.given(x=sg.between([0.0, -np.inf], [1.0, np.inf]))
     draws = query.sample(["theta", "x"], num_samples=50, seed=0, method=method)
@@ -84,7 +84,7 @@ def test_the_ladder_passes_ties_and_says_where_it_ends():
 def test_impossible_demands_end_with_an_error(gaussian_model):
     with pytest.raises(RestrictionError, match="the closest misses by"):
         gaussian_model.given(sg.constraint(lambda theta: theta.square().sum() + 1)).sample(
-            "theta", num_samples=5, seed=0
+            "theta", num_samples=5, seed=0, method=sg.Splitting(particles=50, sweeps=1)
         )
     with pytest.raises(RestrictionError, match="0 of 3000 draws satisfy where"):
         gaussian_model.given(sg.where(lambda theta: theta[0] > 1e6)).sample(
