@@ -20,6 +20,7 @@ from simgraph.query.bounds import shares_outside
 from simgraph.query.deterministic import computed, split
 from simgraph.query.draw import draw
 from simgraph.query.evidence import Evidence, check
+from simgraph.query.exact import corrected
 from simgraph.query.predictive import replicates
 from simgraph.query.samples import Samples
 from simgraph.query.solvers import DEFAULT_SAMPLER, Sampler
@@ -68,6 +69,7 @@ class Query:
         *names: str | Node | Iterable[str | Node],
         num_samples: int = 1000,
         seed: int | None = None,
+        exact: bool = False,
         sampler: Sampler | None = None,
         **unknown: Any,
     ) -> Any:
@@ -82,6 +84,9 @@ class Query:
                 their own parents set.
             num_samples: Number of draws, for each piece of evidence.
             seed: Seed of the draws; fresh ones every time if there is none.
+            exact: Whether to correct the draws by the graph's own density, see :mod:`simgraph.query.exact`: every
+                node above evidence returns a distribution, and the model has its graph. Samples then report how many
+                draws these are worth (``ess``), how they came about (``notes``), and ``log_evidence``.
             sampler: The solver and its number of network evaluations.
             **unknown: Refused, with the place where it belongs.
 
@@ -90,21 +95,37 @@ class Query:
 
         Raises:
             UnknownNameError: If a name is not in the model.
-            QueryError: If a name is wholly given, or an option is not valid.
+            QueryError: If a name is wholly given, an option is not valid, or ``exact`` cannot be kept: no graph, a
+                black box above evidence, a function as evidence, or evidence that the graph rules out.
             SimulationError: If the function of a deterministic variable fails at draws of its parents.
         """
         if unknown:
             name = next(iter(unknown))
             raise QueryError(
-                f"sample(...) has no option {name!r}; it has num_samples, seed and sampler.\n"
+                f"sample(...) has no option {name!r}; it has num_samples, seed, exact and sampler.\n"
                 "  Evidence comes first: model.given(x=...).sample('theta')"
             )
         asked, single = self._asked(names)
         num_samples, seed, sampler = numerics(num_samples, seed, sampler)
+        if not isinstance(exact, bool):
+            raise QueryError(f"exact={exact!r} is neither True nor False.")
+        plates = {name: self.trained.compiled.layout.plates[name] for name in asked}
+        if exact:
+            right = corrected(self, asked, num_samples, sampler, seed)
+            if single:
+                return right.values[asked[0]]
+            return Samples(
+                right.values,
+                batched=self.batched,
+                ess=right.ess,
+                notes=right.notes,
+                dims=plates,
+                log_evidence=right.log_evidence,
+            )
         drawn, functions = split(self, asked)
         found: dict[str, Tensor] = {}
         if drawn:
-            values, states = self._tokens(drawn)
+            values, states = self.tokens(drawn)
             tokens = draw(self.trained.compiled, self.trained.denoiser, values, states, num_samples, sampler, seed)
             found = {name: self._values(name, tokens) for name in drawn}
         if functions:
@@ -112,7 +133,6 @@ class Query:
         found = {name: found[name] for name in asked}
         if single:
             return found[asked[0]]
-        plates = {name: self.trained.compiled.layout.plates[name] for name in asked}
         return Samples(found, batched=self.batched, outside=self._outside(found), dims=plates)
 
     def predict(
@@ -202,7 +222,7 @@ class Query:
             raise UnknownNameError(f"{name!r} is not a variable of this model.\n  {did_you_mean(name, known)}")
         return name
 
-    def _tokens(self, asked: Sequence[str]) -> tuple[Tensor, Tensor]:
+    def tokens(self, asked: Sequence[str]) -> tuple[Tensor, Tensor]:
         """Returns token values and condition states, (evidence, tokens, width) and (evidence, tokens)."""
         layout = self.trained.compiled.layout
         values = torch.zeros(self.size, len(layout), layout.width)
