@@ -196,14 +196,14 @@ def _piece(target: Target, tokens: Tensor | None, num_samples: int, generator: t
     first = 0.0
     for number in range(_ROUNDS):
         proposals = pool(target, mixture, _POOL * count, generator)
-        worth = effective(proposals.log_weights)
+        worth = effective(proposals.log_weights())
         if not worth:
             raise QueryError(_impossible(row, len(tokens), len(proposals)))
         first = first or worth / len(proposals)
         if worth >= count:  # good enough: many more of them make resampled draws distinct
             size = min(_MOST, -(-_POOL * len(proposals) // int(worth)))
             proposals = pool(target, mixture, size * count, generator)
-            worth = effective(proposals.log_weights)
+            worth = effective(proposals.log_weights())
         outcome = temper(target, proposals, mixture, count, generator)
         if outcome.steps == 1 or number == _ROUNDS - 1:
             break

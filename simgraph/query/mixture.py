@@ -94,8 +94,7 @@ class Mixture:
         squares = _normal(count, int(_FREEDOM), generator).square().sum(1)
         wide = torch.rand(count, generator=generator) < _DEFENSIVE
         noise = noise * torch.where(wide, (_FREEDOM / squares).sqrt(), 1.0)[:, None]
-        z = self.means[component] + (self.factors[component] @ noise.unsqueeze(-1)).squeeze(-1)
-        return z, self._classes(component, generator)
+        return self.means[component] + self._scaled(component, noise), self._classes(component, generator)
 
     def refresh(self, z: Tensor, k: Tensor, s: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Moves rows by the kernel that is reversible with respect to G.
@@ -110,8 +109,7 @@ class Mixture:
         component = torch.multinomial(parts.softmax(1), 1, generator=generator).squeeze(1)
         noise = _normal(len(z), z.shape[1], generator)
         mean, size = self.means[component], s[:, None]
-        step = (self.factors[component] @ noise.unsqueeze(-1)).squeeze(-1)
-        moved = mean + (1 - size.square()).sqrt() * (z - mean) + size * step
+        moved = mean + (1 - size.square()).sqrt() * (z - mean) + size * self._scaled(component, noise)
         anew = torch.rand(k.shape, generator=generator, dtype=z.dtype) < size
         return moved, torch.where(anew, self._classes(component, generator), k)
 
@@ -123,6 +121,12 @@ class Mixture:
             shares = torch.cat([found._parts(z[i], k[i])[0].softmax(1) for i in _chunks(len(z))])
             found = _maximised(z, k, classes, shares, spread)
         return found
+
+    def _scaled(self, component: Tensor, noise: Tensor) -> Tensor:
+        """Gives noise (rows, reals) the covariance of its component."""
+        return torch.cat(
+            [torch.einsum("nij,nj->ni", self.factors[component[i]], noise[i]) for i in _chunks(len(noise))]
+        )
 
     def _classes(self, component: Tensor, generator: torch.Generator) -> Tensor:
         """Draws classes (rows, categories) of components (rows,)."""
@@ -136,8 +140,9 @@ class Mixture:
         """Returns of each row and component the log density, the squared distance, and what categories add."""
         reals = self.means.shape[1]
         whitening = torch.linalg.inv(self.factors)
-        flat = (z @ whitening.transpose(1, 2).permute(1, 0, 2).reshape(reals, -1)).reshape(len(z), len(self), reals)
-        distance = (flat - (whitening @ self.means.unsqueeze(-1)).squeeze(-1)).square().sum(2)
+        # One product for all components together: (rows, reals) times (reals, components and reals).
+        white = z @ whitening.flatten(0, 1).T - (whitening @ self.means.unsqueeze(-1)).flatten()
+        distance = white.square().reshape(len(z), len(self), reals).sum(2)
         discrete = torch.zeros(len(z), len(self), dtype=z.dtype)
         for j in range(k.shape[1]):
             discrete += self.chances[:, j].log()[:, k[:, j]].T
@@ -194,7 +199,7 @@ def _clusters(z: Tensor, k: Tensor, classes: Sequence[int], count: int, generato
         Arthur and Vassilvitskii, "k-means++: the advantages of careful seeding" (2007), section 2.2.
     """
     codes = [torch.nn.functional.one_hot(k[:, j], size).to(z) for j, size in enumerate(classes)]
-    deviation = z.std(0) if len(z) > 1 else torch.ones_like(z[0])
+    deviation = (z - z.mean(0)).square().mean(0).sqrt()
     places = torch.cat([z / torch.where(deviation > 0, deviation, 1.0), *(2 * code for code in codes)], 1)
     first = torch.randint(len(z), (1,), generator=generator)
     centres = places[first]
