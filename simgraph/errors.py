@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 __all__ = [
+    "CoverageWarning",
     "CycleError",
     "DeclarationError",
     "DuplicateNameError",
@@ -165,6 +166,10 @@ class SimgraphWarning(UserWarning):
 
 class SamplingBiasWarning(SimgraphWarning):
     """The traces that are kept do not follow the law that the graph declares."""
+
+
+class CoverageWarning(SimgraphWarning):
+    """Corrected draws may not cover the law that was asked for."""
 
 
 class OutOfRangeWarning(SimgraphWarning):

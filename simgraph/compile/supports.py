@@ -121,7 +121,9 @@ class Support:
         """Maps R^n back to float64 values in the support; the inverse of :meth:`unconstrain`."""
         if self.kind == "interval":
             low, high, bounded, above, below = self._masks()
-            out = torch.where(bounded, low + (high - low) * _soft_box_inverse(values), values)
+            out = values
+            if bounded.any():  # the inverse is found step by step, which takes its time
+                out = torch.where(bounded, low + (high - low) * _soft_box_inverse(values), values)
             size = values.clamp(-_MOST_LOG, _MOST_LOG)
             out = torch.where(above, low + size.exp(), out)
             out = torch.where(below, high - (-size).exp(), out)

@@ -164,6 +164,10 @@ class Elements(Tokenizer):
     def detokenize(self, tokens: Tensor) -> Tensor:
         return self._constrain(self._free(tokens))
 
+    def places(self, tokens: Tensor) -> Tensor:
+        """Maps tokens (..., num_tokens, 1) of counts to float64 places in their cells: those of k lie in [k, k + 1]."""
+        return self._cells().constrain(self._free(tokens))
+
     def leaked(self, tokens: Tensor) -> Tensor:
         beyond = self._beyond(self._free(tokens)).reshape(tokens.shape[:-1])
         return beyond & (self._tensors()["edge"] == 0)
@@ -231,10 +235,11 @@ class Categories(Tokenizer):
 
     @property
     def classes(self) -> int:
-        return int(self.variable.support.high.max() - self._low) + 1
+        return int(self.variable.support.high.max() - self.low) + 1
 
     @property
-    def _low(self) -> int:
+    def low(self) -> int:
+        """The first class as a value."""
         return int(self.variable.support.low.min())
 
     def fit(self, values: np.ndarray, present: np.ndarray) -> Categories:
@@ -242,14 +247,14 @@ class Categories(Tokenizer):
 
     def tokenize(self, values: Tensor, generator: torch.Generator | None = None) -> Tensor:
         codes = self.codes()
-        number = (values.reshape(*_lead(values, self), self.num_tokens) - self._low).long()
+        number = (values.reshape(*_lead(values, self), self.num_tokens) - self.low).long()
         return codes[number.clamp(0, self.classes - 1)]
 
     def log_scale(self, values: Tensor) -> Tensor:
         return torch.zeros(*_lead(values, self), self.num_tokens, dtype=torch.float64)
 
     def detokenize(self, tokens: Tensor) -> Tensor:
-        number = tokens[..., : self.classes].argmax(-1) + self._low
+        number = tokens[..., : self.classes].argmax(-1) + self.low
         return number.double().reshape(*tokens.shape[:-2], *self.variable.event_shape)
 
     def codes(self) -> Tensor:

@@ -18,6 +18,7 @@ from simgraph.query.density import check_flow, has_density, log_prob
 from simgraph.query.deterministic import computed, split
 from simgraph.query.draw import draw
 from simgraph.query.evidence import check, check_interval
+from simgraph.query.exact import corrected
 from simgraph.query.flow import Flow
 from simgraph.query.intervals import Interval
 from simgraph.query.methods import Method, find_method
@@ -95,6 +96,7 @@ class Query(Question):
         *names: str | Node | Iterable[str | Node],
         num_samples: int = 1000,
         seed: int | None = None,
+        exact: bool = False,
         sampler: Sampler | None = None,
         method: str | Method = "auto",
         **unknown: Any,
@@ -110,6 +112,9 @@ class Query(Question):
                 their own parents set.
             num_samples: Number of draws, for each piece of evidence.
             seed: Seed of the draws; fresh ones every time if there is none.
+            exact: Whether to correct the draws by the graph's own density, see :mod:`simgraph.query.exact`: every
+                node above evidence returns a distribution, and the model has its graph. Samples then report how many
+                draws these are worth (``ess``), how they came about (``notes``), and ``log_evidence``.
             sampler: The solver and its number of network evaluations.
             method: How intervals, constraints and predicates are satisfied: ``"rejection"``, ``"smc"`` (both exact
                 for the learned law), ``"guided"`` (fast and approximate), or an object such as ``sg.Splitting()``.
@@ -122,30 +127,38 @@ class Query(Question):
 
         Raises:
             UnknownNameError: If a name is not in the model.
-            QueryError: If a name is wholly given, or an option is not valid.
+            QueryError: If a name is wholly given, an option is not valid, or ``exact`` cannot be kept: no graph, a
+                black box above evidence, a function as evidence, or evidence that the graph rules out.
             RestrictionError: If no draws that satisfy the restrictions were found within the method's budget.
             SimulationError: If the function of a deterministic variable fails at draws of its parents.
         """
         if unknown:
             name = next(iter(unknown))
             raise QueryError(
-                f"sample(...) has no option {name!r}; it has num_samples, seed, sampler and method.\n"
+                f"sample(...) has no option {name!r}; it has num_samples, seed, exact, sampler and method.\n"
                 "  Evidence comes first: model.given(x=...).sample('theta')"
             )
         asked, single = self._asked(names)
         num_samples, seed, sampler = numerics(num_samples, seed, sampler)
         choice = find_method(method)
-        notes: list[str] = []
-        if self.restrictions:
+        if not isinstance(exact, bool):
+            raise QueryError(f"exact={exact!r} is neither True nor False.")
+        report: dict[str, Any] = {}
+        if exact:
+            right = corrected(self, asked, num_samples, sampler, seed, method)
+            found = right.values
+            report = {"ess": right.ess, "log_evidence": right.log_evidence, "notes": right.notes}
+        elif self.restrictions:
             answer = restricted(self, num_samples, sampler, integer_seed(seed, "restricted"), choice)
-            notes = self._told(answer)
+            report = {"notes": self._told(answer)}
             found = self._beside(answer, asked, num_samples, sampler, integer_seed(seed, "beside"))
         else:
             found = self._drawn(asked, num_samples, sampler, seed)
         if single:
             return found[asked[0]]
         plates = {name: self.trained.compiled.layout.plates[name] for name in asked}
-        return Samples(found, batched=self.batched, outside=self._outside(found), dims=plates, notes=notes)
+        outside = {} if exact else self._outside(found)
+        return Samples(found, batched=self.batched, outside=outside, dims=plates, **report)
 
     def _drawn(self, asked: Sequence[str], num_samples: int, sampler: Sampler, seed: int) -> dict[str, Tensor]:
         """Draws variables, whatever the restrictions say: ([batch,] num_samples, *shape) by name."""

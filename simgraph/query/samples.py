@@ -36,9 +36,10 @@ class Samples(Mapping[str, Tensor]):
         ess: Effective number of draws, for each piece of evidence; as many as there are, if they are independent.
         notes: Lines to print below the table, for example which method was used.
         dims: Names of the first axes of a variable's values, by name; its plates, outermost first.
+        log_evidence: Log density of the evidence, float64 ([batch]), where it is known.
 
     Attributes:
-        batched, outside, notes, dims: As given.
+        batched, outside, notes, dims, log_evidence: As given.
 
     Raises:
         QueryError: If there is no variable or no draw, or ``ess`` is no positive number.
@@ -65,6 +66,7 @@ class Samples(Mapping[str, Tensor]):
         ess: float | None = None,
         notes: Sequence[str] = (),
         dims: Mapping[str, Sequence[str]] | None = None,
+        log_evidence: Tensor | None = None,
     ) -> None:
         self._values = dict(values)
         self.batched = batched
@@ -72,6 +74,7 @@ class Samples(Mapping[str, Tensor]):
         self.notes = tuple(notes)
         self.dims = {name: tuple(own) for name, own in (dims or {}).items()}
         self._ess = ess
+        self.log_evidence = log_evidence
         check_sizes(self._values, 2 if batched else 1)
         check_dims(self._values, self.dims, 2 if batched else 1)
         if ess is not None and not (math.isfinite(ess) and ess > 0):
@@ -109,7 +112,9 @@ class Samples(Mapping[str, Tensor]):
         ess = self.ess * different / self.num_samples if repeats or self._ess is not None else None
         axis, index = (1 if self.batched else 0), torch.from_numpy(rows)
         values = {name: value.index_select(axis, index) for name, value in self._values.items()}
-        return Samples(values, batched=self.batched, ess=ess, notes=self.notes, dims=self.dims)
+        return Samples(
+            values, batched=self.batched, ess=ess, notes=self.notes, dims=self.dims, log_evidence=self.log_evidence
+        )
 
     def __contains__(self, name: object) -> bool:
         return name in self._values
@@ -153,7 +158,12 @@ class Samples(Mapping[str, Tensor]):
         }
         ess = None if all(part._ess is None for part in parts) else sum(part.ess for part in parts)
         notes = list(dict.fromkeys(note for part in parts for note in part.notes))
-        return Samples(values, batched=first.batched, outside=shares, ess=ess, notes=notes, dims=first.dims)
+        known = [part.log_evidence for part in parts if part.log_evidence is not None]
+        # Each is the logarithm of an unbiased estimate of one number, whose mean is a better one.
+        evidence = torch.stack(known).logsumexp(0) - math.log(len(known)) if known else None
+        return Samples(
+            values, batched=first.batched, outside=shares, ess=ess, notes=notes, dims=first.dims, log_evidence=evidence
+        )
 
     def summary(self) -> Summary:
         """Returns the table that is printed: a mapping from columns to numbers by element.
