@@ -80,7 +80,7 @@ class Pushforward:
         self, compiled: Compiled, denoiser: Denoiser, values: Tensor, states: Tensor, sampler: Sampler
     ) -> None:
         self.layout, self.values, self.states, self.sampler = compiled.layout, values, states, sampler
-        self.problem = Problem(compiled, denoiser, values, states)
+        self.problem = Problem(compiled, denoiser, values, states, sampler.chunk_tokens)
         self.shape = (len(self.problem.slots), values.shape[-1])
 
     def __call__(self, evidence: Tensor, noise: Tensor) -> Tensor:

@@ -34,6 +34,7 @@ from simgraph.errors import (
 from simgraph.graph.validate import OPTIONS
 from simgraph.query.ancestral import descend, parents_of
 from simgraph.query.query import Query, numerics
+from simgraph.query.restrictions import Condition
 from simgraph.query.samples import Samples
 from simgraph.query.solvers import Sampler
 from simgraph.train import Trained
@@ -91,7 +92,9 @@ class Intervention:
             raise QueryError("do(...) sets nothing.\n  For example: model.do(theta=0.0).sample('x')")
         return Intervention(query, found)
 
-    def given(self, /, *conditions: Mapping[str | Node, Any], strict: bool = False, **values: Any) -> Intervention:
+    def given(
+        self, /, *conditions: Mapping[str | Node, Any] | Condition, strict: bool = False, **values: Any
+    ) -> Intervention:
         """Attaches evidence on variables that are neither set nor below; see :meth:`Model.given`.
 
         Raises:

@@ -25,6 +25,7 @@ from simgraph.graph import Graph
 from simgraph.graph.fingerprint import differences, fingerprint
 from simgraph.query.intervene import Intervention
 from simgraph.query.query import Query
+from simgraph.query.restrictions import Condition
 from simgraph.traces import Traces
 from simgraph.traces.seeds import check_seed
 from simgraph.train import History, Settings, Trained, checkpoint, train
@@ -152,13 +153,14 @@ class Model:
         """What happened during training, as a table."""
         return self._trained.history
 
-    def given(self, /, *conditions: Mapping[str | Node, Any], strict: bool = False, **values: Any) -> Query:
+    def given(self, /, *conditions: Mapping[str | Node, Any] | Condition, strict: bool = False, **values: Any) -> Query:
         """Attaches evidence.
 
         Args:
-            *conditions: Mappings from names or nodes to values.
+            *conditions: Mappings from names or nodes to values; :func:`constraint`, :func:`where`.
             strict: Whether evidence far outside of the training range is an error instead of a warning.
-            **values: Values by name: one observation, a batch of independent ones, or ``sg.missing(...)``.
+            **values: Values by name: one observation, a batch of independent ones, ``sg.missing(...)``, or an
+                interval (``sg.between(0, 1)``, ``sg.above(0)``, ``sg.below(1)``).
 
         Returns:
             The query. All checks are made here.

@@ -12,13 +12,10 @@ from torch import Tensor
 
 from simgraph.compile import Compiled
 from simgraph.compile.masks import ABSENT, LATENT, OBSERVED
-from simgraph.query.solvers import Denoise
+from simgraph.query.solvers import DEFAULT_SAMPLER, Denoise
 from simgraph.simformer import Denoiser
 
-__all__ = ["CHUNK_TOKENS", "Problem"]
-
-CHUNK_TOKENS = 4096
-"""Tokens that go through the network together: few enough for a processor's cache."""
+__all__ = ["Problem"]
 
 
 class Problem:
@@ -29,14 +26,23 @@ class Problem:
         denoiser: The trained denoiser.
         values: Tokens (evidence, tokens, width); only observed ones are read.
         states: Condition states (evidence, tokens).
+        chunk_tokens: Tokens that go through the network together.
 
     Attributes:
         slots: The tokens that are in the query, (slots,).
         active: Those of them that go through the network at each noise level.
         position: Where the active ones stand among the slots.
+        chunk: Number of rows that go through the network together.
     """
 
-    def __init__(self, compiled: Compiled, denoiser: Denoiser, values: Tensor, states: Tensor) -> None:
+    def __init__(
+        self,
+        compiled: Compiled,
+        denoiser: Denoiser,
+        values: Tensor,
+        states: Tensor,
+        chunk_tokens: int = DEFAULT_SAMPLER.chunk_tokens,
+    ) -> None:
         self.denoiser, self.values, self.states = denoiser, values, states
         kinds, self.which = torch.unique(states, dim=0, return_inverse=True)
         self.masks = compiled.rule.edge_mask(kinds, denoiser.network.architecture.depth)
@@ -48,11 +54,7 @@ class Problem:
             self.remembered = observed.nonzero().flatten()
         self.active = torch.tensor([slot for slot in self.slots.tolist() if slot not in set(self.remembered.tolist())])
         self.position = torch.searchsorted(self.slots, self.active)
-
-    @property
-    def chunk(self) -> int:
-        """Number of rows that go through the network together."""
-        return max(1, CHUNK_TOKENS // len(self.slots))
+        self.chunk = max(1, chunk_tokens // len(self.slots))
 
     def latent(self, evidence: Tensor) -> Tensor:
         """Tells which active tokens are latent, (rows, active, 1), for each of the numbered pieces of evidence."""
@@ -77,10 +79,13 @@ class Problem:
         if own_mask is not None and bool(own_mask.all()):
             own_mask = None
         latent = self.latent(evidence)
+        wanted: Tensor | None = latent.any(0).flatten().nonzero().flatten()
+        if wanted is not None and len(wanted) == len(active):
+            wanted = None
 
         def denoise(x: Tensor, sigma: float) -> Tensor:
             full = torch.where(latent, x, own)
-            return self.denoiser(full, torch.tensor([sigma]), own_states, own_mask, active, memory)
+            return self.denoiser(full, torch.tensor([sigma]), own_states, own_mask, active, memory, wanted)
 
         return denoise
 

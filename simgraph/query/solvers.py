@@ -34,12 +34,15 @@ class Sampler(ABC):
         sigma_max: Noise level to start from, in standard deviations of a token.
         sigma_min: Last noise level before zero.
         rho: Bends the grid of noise levels towards the small ones.
+        chunk_tokens: Tokens that go through the network together, which bounds the memory beside the draws. The
+            default is few enough for a processor's cache.
     """
 
-    evaluations: int = 20
+    evaluations: int = 16
     sigma_max: float = 8.0
     sigma_min: float = 0.005
-    rho: float = 10.0
+    rho: float = 20.0
+    chunk_tokens: int = 4096
 
     def __post_init__(self) -> None:
         if isinstance(self.evaluations, bool) or not isinstance(self.evaluations, int) or self.evaluations < 2:
@@ -49,6 +52,8 @@ class Sampler(ABC):
                 f"sigma_min={self.sigma_min!r} and sigma_max={self.sigma_max!r} must rise within the range that the"
                 f" network is trained on, {SIGMA_MIN} to {SIGMA_MAX}."
             )
+        if isinstance(self.chunk_tokens, bool) or not isinstance(self.chunk_tokens, int) or self.chunk_tokens < 1:
+            raise QueryError(f"chunk_tokens={self.chunk_tokens!r} is not a whole number of 1 or more.")
         if not self.rho > 0:
             raise QueryError(f"rho={self.rho!r} is not a positive number.")
 

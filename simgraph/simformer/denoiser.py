@@ -55,6 +55,7 @@ class Denoiser(nn.Module):
         mask: Tensor | None,
         slots: Tensor | None = None,
         memory: tuple[Tensor, Memory] | None = None,
+        wanted: Tensor | None = None,
     ) -> Tensor:
         """Denoises.
 
@@ -65,12 +66,13 @@ class Denoiser(nn.Module):
             mask: M_E, boolean (batch or 1, tokens, keys), or None if everything may attend to everything.
             slots: Which slots ``x`` holds, (tokens,); all by default.
             memory: Slots of observed tokens that are not in ``x``, with their keys and values.
+            wanted: Positions of the tokens that are latent in some row, (wanted,), if these are not all: saves work.
 
         Returns:
             Denoised tokens (batch, tokens, features); observed tokens come back unchanged.
         """
         slots = torch.arange(len(self.ids)) if slots is None else slots
-        raw = self._raw(x, sigma, states, mask, slots, memory)
+        raw = self._raw(x, sigma, states, mask, slots, memory, wanted)
         c_skip, c_out, _, _ = (c[:, None, None] for c in preconditioning(sigma))
         latent = (states == LATENT).unsqueeze(-1)
         denoised = torch.where(latent, c_skip * x + c_out * raw, x) * self.own[slots]
@@ -119,6 +121,7 @@ class Denoiser(nn.Module):
         mask: Tensor | None,
         slots: Tensor,
         memory: tuple[Tensor, Memory] | None,
+        wanted: Tensor | None = None,
     ) -> Tensor:
         _, _, c_in, c_noise = preconditioning(sigma)
         # Features that a token does not have were never trained; solvers put noise into all of them.
@@ -127,7 +130,8 @@ class Denoiser(nn.Module):
         keys = slots if memory is None else torch.cat([memory[0], slots])
         same = None if self.same is None else self.same[:, slots][:, :, keys]
         known = None if memory is None else memory[1]
-        return self.network(scaled, c_noise, states, self.ids[slots], mask, same, known, self.ids[keys])
+        raw = self.network(scaled, c_noise, states, self.ids[slots], mask, same, known, self.ids[keys], wanted)
+        return raw if wanted is None else torch.zeros_like(x).index_copy(1, wanted, raw)
 
     @staticmethod
     def _counts(classes: Tensor) -> list[int]:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import gelu, layer_norm
+from torch.nn.functional import gelu, layer_norm, linear
 
 from simgraph.compile.masks import OBSERVED
 from simgraph.errors import DeclarationError
@@ -103,6 +103,7 @@ class Simformer(nn.Module):
         same: Tensor | None = None,
         memory: Memory | None = None,
         key_ids: Tensor | None = None,
+        wanted: Tensor | None = None,
     ) -> Tensor:
         """Evaluates the network.
 
@@ -115,15 +116,19 @@ class Simformer(nn.Module):
             same: Float (plates, tokens, keys): 1 where two tokens belong to one element of a plate.
             memory: Keys and values of observed tokens that are not among ``values``.
             key_ids: Identifiers of the keys, (keys,); those of the tokens by default.
+            wanted: Positions of the tokens whose output is needed, (wanted,); all by default.
 
         Returns:
-            (batch, tokens, features).
+            (batch, tokens or wanted, features).
         """
         pairs = (ids, ids if key_ids is None else key_ids)
         x, modulations = self._start(values, noise, states, ids)
+        last = len(self.blocks) - 1
         for number, (block, modulation) in enumerate(zip(self.blocks, modulations, strict=True)):
-            x, _ = block(x, modulation, mask, pairs, same, None if memory is None else memory[number])
+            known = None if memory is None else memory[number]
+            x, _ = block(x, modulation, mask, pairs, same, known, wanted if number == last else None)
         x = layer_norm(x, x.shape[-1:])
+        ids = ids if wanted is None else ids[wanted]
         return torch.einsum("tbw,twf->btf", x, self.head[ids]) + self.head_bias[ids]
 
     def remember(
@@ -133,7 +138,7 @@ class Simformer(nn.Module):
         x, modulations = self._start(values, torch.zeros(len(values)), states, ids)
         memory = []
         for block, modulation in zip(self.blocks, modulations, strict=True):
-            x, own = block(x, modulation, mask, (ids, ids), same, None)
+            x, own = block(x, modulation, mask, (ids, ids), same)
             memory.append(own)
         return memory
 
@@ -176,18 +181,27 @@ class _Block(nn.Module):
         mask: Tensor | None,
         pairs: tuple[Tensor, Tensor],
         same: Tensor | None,
-        memory: tuple[Tensor, Tensor] | None,
+        memory: tuple[Tensor, Tensor] | None = None,
+        wanted: Tensor | None = None,
     ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        """Returns the tokens, or the wanted ones of them, after the block; and all their keys and values."""
         scale, shift, gate, scale2, shift2, gate2 = modulation
-        y = layer_norm(x, x.shape[-1:]) * scale + shift
+        y = _normed(x, scale, shift)
         known = 0 if memory is None else len(memory[0])
         query, key, value = project(self.attention_in.weight, y, known + len(y))
         own = (key, value)
         if memory is not None:
             key, value = (torch.cat(pair) for pair in zip(memory, own, strict=True))
-        x = x + gate * self.attention_out(attend(query, key, value, self.heads, self._bias(pairs, same), mask))
-        y = layer_norm(x, x.shape[-1:]) * scale2 + shift2
-        return x + gate2 * self.down(gelu(self.up(y))), own
+        if wanted is not None:
+            x, query, pairs = x[wanted], query[wanted], (pairs[0][wanted], pairs[1])
+            mask = None if mask is None else mask[:, wanted]
+            same = None if same is None else same[:, wanted]
+            if len(gate) > 1:
+                gate, scale2, shift2, gate2 = (part[wanted] for part in (gate, scale2, shift2, gate2))
+        attended = attend(query, key, value, self.heads, self._bias(pairs, same), mask)
+        x = x + _gated(self.attention_out, attended, gate)
+        y = _normed(x, scale2, shift2)
+        return x + _gated(self.down, gelu(self.up(y)), gate2), own
 
     def _bias(self, pairs: tuple[Tensor, Tensor], same: Tensor | None) -> Tensor | None:
         """Returns what is added to the logits, (heads, queries, keys), or None."""
@@ -198,3 +212,22 @@ class _Block(nn.Module):
             plates = torch.einsum("ph,pqk->hqk", self.plate_bias, same)
             bias = plates if bias is None else bias + plates
         return bias
+
+
+# With one noise level for all, as in sampling, modulations are constants that other operations take along.
+
+
+def _normed(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+    """Returns scale * layer_norm(x) + shift."""
+    width = x.shape[-1:]
+    if scale.numel() == scale.shape[-1]:
+        return layer_norm(x, width, scale.view(width), shift.view(width))
+    return layer_norm(x, width) * scale + shift
+
+
+def _gated(layer: nn.Linear, x: Tensor, gate: Tensor) -> Tensor:
+    """Returns gate * layer(x)."""
+    if gate.numel() == gate.shape[-1]:
+        constant = gate.flatten()
+        return linear(x, constant[:, None] * layer.weight, None if layer.bias is None else constant * layer.bias)
+    return gate * layer(x)

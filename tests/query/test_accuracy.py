@@ -76,6 +76,25 @@ def test_conditional_on_a_mixed_subset_of_elements(model):
     check(samples["x"][:, :1], [0.4], [0.1**0.5])
 
 
+def test_marginalising_afterwards_agrees_with_not_asking(model):
+    # p(theta, x[1] | x[0]) and p(theta | x[0]): two questions to the network, with sequences of their own.
+    query = model.given(x=sg.missing([0.5, np.nan]))
+    both = query.sample("theta", "x", num_samples=N, seed=1)["theta"]
+    alone = query.sample("theta", num_samples=N, seed=2)
+    # Each is allowed the error of the model, and the difference of two means has sqrt(2) times the error of one.
+    sd = torch.tensor([0.05, 0.1]).sqrt()
+    assert ((both.mean(0) - alone.mean(0)).abs() < (4 * (2 / N) ** 0.5 + MODEL_ERROR) * sd).all()
+    assert ((both.std(0) - alone.std(0)).abs() < (4 / N**0.5 + MODEL_ERROR) * sd).all()
+    assert abs(correlation(*both.T) - correlation(*alone.T)) < 4 * (2 / N) ** 0.5 + MODEL_ERROR
+
+
+def test_the_order_of_names_does_not_matter(model):
+    query = model.given(x=sg.missing([0.5, np.nan]))
+    one, other = (query.sample(*names, num_samples=50, seed=1) for names in (("theta", "x"), ("x", "theta")))
+    assert list(other) == ["x", "theta"]
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
 def test_a_missing_entry_tells_nothing(model):
     draws = model.given(x=sg.missing([np.nan, 0.4])).sample("theta", num_samples=N, seed=1)
     check(draws, [0.0, 0.2], [0.1**0.5, 0.05**0.5])

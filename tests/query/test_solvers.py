@@ -58,6 +58,7 @@ def test_the_cost_is_what_was_paid_for(solver, evaluations):
         ({"sigma_min": 1.0, "sigma_max": 0.5}, "must rise within the range"),
         ({"sigma_max": 1e6}, "must rise within the range"),
         ({"rho": -1.0}, "rho=-1.0 is not a positive number."),
+        ({"chunk_tokens": 0}, "chunk_tokens=0 is not a whole number of 1 or more."),
     ],
 )
 def test_wrong_choices_are_refused(options, message):
