@@ -35,7 +35,7 @@ from simgraph.query.likelihood import log_likelihood
 from simgraph.query.numbers import numbers
 from simgraph.train import Trained
 
-__all__ = ["check_flow", "has_density", "log_prob", "token_density"]
+__all__ = ["check_density", "check_flow", "log_prob", "token_density", "why_no_density"]
 
 
 @dataclass(frozen=True)
@@ -148,25 +148,32 @@ def check_flow(sampler: Flow | None) -> Flow:
     return sampler or DEFAULT_FLOW
 
 
-def has_density(trained: Trained, name: str) -> None:
+def check_density(trained: Trained, name: str) -> None:
     """Refuses variables that have no density.
 
     Raises:
         QueryError: If the variable is deterministic, or constant in all traces of the training.
     """
+    reason = why_no_density(trained, name)
+    if reason is not None:
+        raise QueryError(reason)
+
+
+def why_no_density(trained: Trained, name: str) -> str | None:
+    """Tells why a variable has no density: it is deterministic, or constant in all traces; None if it has one."""
     compiled = trained.compiled
     if compiled.graph is not None and compiled.graph[name].kind == "deterministic":
-        raise QueryError(
+        return (
             f"{name!r} is deterministic: given its parents it has one value, and no density.\n"
             f"  Leave it out, or ask for its parents: {listed(compiled.graph[name].parents)}."
         )
     variable = compiled.layout.tokenizers[name].variable
     constant = trained.ranges.low[name] == trained.ranges.high[name]
     if compiled.layout.tokenizers[name].kind == "categories" or not constant.any():
-        return
+        return None
     first = tuple(np.argwhere(constant)[0].tolist())
     where = f"{name}{list(first)}" if variable.event_shape else name
-    raise QueryError(
+    return (
         f"{where!r} had one and the same value, {trained.ranges.low[name][first]:.6g}, in all"
         f" {trained.ranges.count} training traces: it has no density.\n  Leave {name!r} out, or give it."
     )
@@ -211,7 +218,7 @@ def _checked(trained: Trained, evidence: Mapping[str, Evidence], values: Mapping
                 f"{name!r} is given{part}, and log_prob(...) has values of it.\n"
                 "  A density is one of whole variables that are not given; leave it out of one of the two."
             )
-        has_density(trained, name)
+        check_density(trained, name)
         if isinstance(value, Missing):
             raise QueryError(
                 f"log_prob({name}=...) has missing entries; a density is one of whole variables.\n"

@@ -12,21 +12,19 @@ from torch import Tensor
 
 from simgraph.dsl import Node
 from simgraph.errors import QueryError, SimgraphWarning
-from simgraph.graph.validate import OPTIONS
+from simgraph.query.attach import attach
 from simgraph.query.bounds import shares_outside
-from simgraph.query.density import check_flow, has_density, log_prob
+from simgraph.query.density import check_density, check_flow, log_prob, why_no_density
 from simgraph.query.deterministic import computed, split
 from simgraph.query.draw import draw
-from simgraph.query.evidence import check, check_interval
 from simgraph.query.exact import corrected
 from simgraph.query.flow import Flow
-from simgraph.query.intervals import Interval
 from simgraph.query.methods import Method, find_method
 from simgraph.query.mode import mode
 from simgraph.query.predictive import replicates
 from simgraph.query.question import Question, as_evidence
 from simgraph.query.restricted import Restricted, restricted
-from simgraph.query.restrictions import Bounds, Condition
+from simgraph.query.restrictions import Condition
 from simgraph.query.samples import Samples
 from simgraph.query.solvers import DEFAULT_SAMPLER, Sampler
 from simgraph.traces.seeds import check_seed, integer_seed
@@ -50,46 +48,8 @@ class Query(Question):
 
     def given(self, /, *conditions: Mapping[str | Node, Any] | Condition, strict: bool = False, **values: Any) -> Query:
         """Attaches more evidence; see :meth:`Model.given`."""
-        named: dict[str, Any] = {}
-        demands = [condition for condition in conditions if isinstance(condition, Condition)]
-        for condition in (*conditions, values):
-            if isinstance(condition, Condition):
-                continue
-            if not isinstance(condition, Mapping):
-                raise QueryError(
-                    f"given(...) takes mappings from names to values, or conditions, not {condition!r}.\n"
-                    "  For example: given(x=0.3), given({x: 0.3}), given(sg.where(lambda x: x > 0))"
-                )
-            for key, value in condition.items():
-                if key in OPTIONS:
-                    raise QueryError(
-                        f"{key!r} is no variable but an option of sample(...): sample(..., {key}={value!r})"
-                    )
-                name = self.known(key)
-                if name in named or name in self.evidence or name in self._bounded:
-                    raise QueryError(f"{name!r} is given twice.")
-                named[name] = value
-        compiled, ranges = self.trained.compiled, self.trained.ranges
-        bounds = [
-            Bounds(name, check_interval(compiled, ranges, name, value, strict=strict))
-            for name, value in named.items()
-            if isinstance(value, Interval)
-        ]
-        points = {name: value for name, value in named.items() if not isinstance(value, Interval)}
-        evidence = self.evidence | check(compiled, ranges, points, strict=strict)
-        sizes = {len(piece.values) for piece in evidence.values() if piece.batched}
-        if len(sizes) > 1:
-            raise QueryError(f"given(...) has batches of different sizes: {sorted(sizes)}.")
-        restrictions = (*self.restrictions, *bounds, *demands)
-        query = Query(self.trained, evidence, max(sizes, default=1), batched=bool(sizes), restrictions=restrictions)
-        for restriction in restrictions:
-            if isinstance(restriction, Condition):
-                restriction.check(compiled.layout.names)
-            if all(query.wholly_given(name) for name in restriction.names):
-                raise QueryError(
-                    f"{restriction} reads nothing but what is given, so it is already decided.\n  Leave it out."
-                )
-        return query
+        found = attach(self, conditions, values, strict=strict)
+        return Query(self.trained, found.evidence, found.size, batched=found.batched, restrictions=found.restrictions)
 
     def sample(
         self,
@@ -290,8 +250,8 @@ class Query(Question):
         best value that was found.
 
         Args:
-            *names: One name: the result is a tensor. Several, a list, or none (everything that is not given): the
-                result is a dictionary.
+            *names: One name: the result is a tensor. Several, a list, or none (everything that is not given and has
+                a density): the result is a dictionary.
             seed: Seed of the draws; fresh ones every time if there is none.
             sampler: How densities are computed, for example ``sg.Flow(steps=40)``.
 
@@ -305,8 +265,13 @@ class Query(Question):
         self._unrestricted("map")
         asked, single = self._asked(names)
         flow = check_flow(sampler)
-        for name in asked:
-            has_density(self.trained, name)
+        if names:
+            for name in asked:
+                check_density(self.trained, name)
+        else:
+            asked = [name for name in asked if why_no_density(self.trained, name) is None]
+            if not asked:
+                raise QueryError("all that is not given is deterministic or constant, so that no density has a mode.")
         seed = secrets.randbits(62) if seed is None else check_seed(seed)
         tokens = mode(self.trained, *self.tokens(asked), seed, flow).unsqueeze(1)
         found = {name: self.values(name, tokens).squeeze(1 if self.batched else 0) for name in asked}
@@ -342,10 +307,6 @@ class Query(Question):
                 f"{call}(...) answers under values, not under {'; '.join(map(str, self.restrictions))}: the probability"
                 " of a restriction is not known.\n  Draw instead: given(...).sample(...)"
             )
-
-    @property
-    def _bounded(self) -> list[str]:
-        return [restriction.name for restriction in self.restrictions if isinstance(restriction, Bounds)]
 
     def __repr__(self) -> str:
         given = ", ".join([*self.evidence, *map(str, self.restrictions)]) or "nothing"

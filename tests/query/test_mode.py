@@ -96,6 +96,12 @@ def test_given_elements_come_back_as_given(gaussian_model):
     assert found[1].isfinite()
 
 
+def test_without_names_functions_are_left_out(sizes):
+    assert list(sizes.map(seed=0, sampler=COARSE)) == ["size"]
+    with pytest.raises(QueryError, match="all that is not given is deterministic or constant"):
+        sizes.given(size=1.0).map()
+
+
 def test_a_seed_fixes_the_answer(gaussian_model):
     query = gaussian_model.given(x=[0.1, 0.2])
     assert torch.equal(query.map("theta", seed=5, sampler=COARSE), query.map("theta", seed=5, sampler=COARSE))
