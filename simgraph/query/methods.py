@@ -44,7 +44,7 @@ class Splitting(Method):
     """Sequential Monte Carlo through a ladder of relaxed demands; see :mod:`simgraph.query.splitting`.
 
     Attributes:
-        sweeps: Moves of each draw on each rung of the ladder, and half as many again on the last one.
+        sweeps: Moves of each draw on each rung of the ladder, and half as many between two places that are kept.
         particles: Draws that climb the ladder together.
     """
 

@@ -3,8 +3,9 @@ r"""Draws that satisfy a rare demand: sequential Monte Carlo in the noise of the
 A draw is a function x = F(z) of standard normal noise z, so the law of draws that satisfy a demand U(x) <= 0 is the
 law of noise restricted to :math:`\{z : U(F(z)) \le 0\}`. A ladder of thresholds :math:`u_1 > u_2 > ... > 0` makes
 every rung likely given the one above it: draws beyond the next threshold are replaced by copies of the others, which
-then move by elliptical slice sampling, a Markov chain that leaves the normal law restricted to the rung unchanged. As
-the number of draws grows this is exact for the learned law; no gradient is needed.
+then move by elliptical slice sampling, a Markov chain that leaves the normal law restricted to the rung unchanged. On
+the last rung the chains go on until they have been through as many places as draws are asked for. As the number of
+draws grows this is exact for the learned law; no gradient is needed.
 
 References:
     Au and Beck, "Estimation of small failure probabilities in high dimensions by subset simulation" (2001).
@@ -34,7 +35,7 @@ _MOST_RUNGS = 40
 _PACE = 3
 """Rungs from whose progress the length of the ladder is judged."""
 
-_MOST_SHRINKS = 20
+_MOST_SHRINKS = 8
 """Angles that a slice tries before a draw stays where it is."""
 
 _BAR_DELAY = 2.0
@@ -68,8 +69,8 @@ def split(
         cost: By how much noise (rows, *shape) misses the demand, (rows,): 0 where it is satisfied.
         shape: Shape of the noise of one draw.
         count: Number of draws.
-        particles: Draws that climb the ladder together; on the last rung they become ``count``, if that is more.
-        sweeps: Moves of each draw on each rung, and half as many again on the last.
+        particles: Draws that climb the ladder together.
+        sweeps: Moves of each draw on each rung, and half as many between two places that are kept on the last.
         generator: Source of randomness.
         budget: When to give up.
 
@@ -89,13 +90,20 @@ def split(
             levels.append(level)
             passed = costs <= level
             probability *= float(passed.double().mean())
-            chosen = _copies(passed, particles if level > 0 else max(particles, count), generator)
+            chosen = _copies(passed, particles, generator)
             noise, costs = noise[chosen], costs[chosen]
-            for _ in range(sweeps if level > 0 else sweeps + sweeps // 2):
+            for _ in range(sweeps):
                 noise, costs = _slice(cost, noise, costs, level, generator, budget)
             bar.update()
             if level == 0:
-                return noise[torch.randperm(len(noise), generator=generator)[:count]], probability
+                kept = [noise]
+                while len(kept) * particles < count:
+                    for _ in range(max(1, sweeps // 2)):
+                        noise, costs = _slice(cost, noise, costs, level, generator, budget)
+                    kept.append(noise)
+                    bar.update()
+                every = torch.cat(kept)
+                return every[torch.randperm(len(every), generator=generator)[:count]], probability
     raise StuckError(float(costs.min()))
 
 
