@@ -24,7 +24,7 @@ from simgraph.benchmark.report import machine, write_json, write_text
 from simgraph.benchmark.two_moons import two_moons
 from simgraph.diagnostics import c2st
 from simgraph.dsl import Node, node
-from simgraph.errors import DeclarationError, SimgraphWarning, listed
+from simgraph.errors import DeclarationError, RestrictionError, SimgraphWarning, listed
 from simgraph.graph import Graph
 from simgraph.query import Model, Query, between, constraint, fit, where
 from simgraph.query.restrictions import Condition
@@ -120,6 +120,9 @@ def restrictions(models: Mapping[str, Model]) -> dict[str, Any]:
             if method != "auto" and "predicate" in text:
                 continue  # these methods need a residual
             draws, told = _answer(models["linear"].given(demand), method, DRAWS)
+            if draws is None:
+                rows.append({"demand": text, "method": method, **told})
+                continue
             scores = {"c2st": c2st(right, draws, classifier="rf"), "floor": c2st(right, other, classifier="rf")}
             satisfied = float(np.mean(holds(draws[:, :2], draws[:, 2:])))
             rows.append({"demand": text, "method": method, "satisfied": satisfied, **scores, **told})
@@ -170,6 +173,9 @@ def moons(models: Mapping[str, Model]) -> dict[str, Any]:
     rows = []
     for method in ("auto", "guided"):
         draws, told = _answer(query, method, DRAWS)
+        if draws is None:
+            rows.append({"method": method, **told})
+            continue
         scores = {"c2st": c2st(right, draws, classifier="rf"), "floor": c2st(right, other, classifier="rf")}
         rows.append({"method": method, "satisfied": float(np.mean(_moons_hold(draws))), **scores, **told})
     demand = {"low": LOW.tolist(), "high": HIGH.tolist()}
@@ -217,17 +223,17 @@ def _normal(error: np.ndarray, variance: float) -> np.ndarray:
     return multivariate_normal(cov=variance * np.eye(error.shape[-1])).logpdf(error)
 
 
-def _answer(query: Query, method: str, num_samples: int) -> tuple[np.ndarray, dict[str, Any]]:
-    """Returns draws (draws, 4) of theta and x, and how they came about."""
+def _answer(query: Query, method: str, num_samples: int) -> tuple[np.ndarray | None, dict[str, Any]]:
+    """Returns draws (draws, 4) of theta and x, if there are any within the time limit; and how they came about."""
     begin = time.monotonic()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", SimgraphWarning)  # that few draws satisfy the demand is in the table
-        draws = query.sample("theta", "x", num_samples=num_samples, seed=SEED, method=method)
-    seconds = time.monotonic() - begin
-    return np.concatenate([draws["theta"].numpy(), draws["x"].numpy()], 1), {
-        "seconds": seconds,
-        "notes": list(draws.notes),
-    }
+        try:
+            draws = query.sample("theta", "x", num_samples=num_samples, seed=SEED, method=method)
+        except RestrictionError as error:
+            return None, {"seconds": time.monotonic() - begin, "notes": [str(error)]}
+    columns = np.concatenate([draws["theta"].numpy(), draws["x"].numpy()], 1)
+    return columns, {"seconds": time.monotonic() - begin, "notes": list(draws.notes)}
 
 
 def _peak() -> float:

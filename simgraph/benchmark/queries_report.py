@@ -90,6 +90,8 @@ def _many(found: dict[str, Any]) -> list[str]:
 
 
 def _scores(row: dict[str, Any]) -> tuple[str, ...]:
+    if "c2st" not in row:
+        return (row["method"], "no draws", "", "", f"{row['seconds']:.1f}")
     return (
         row["method"],
         f"{row['c2st']:.3f}",

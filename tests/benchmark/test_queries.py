@@ -48,6 +48,12 @@ def test_a_measurement_of_hardly_trained_models(small, monkeypatch):
     assert "40 draws for each of 3 observations" in text
 
 
+def test_a_question_without_an_answer_is_a_row():
+    found = {"noise": 0.5, "draws": 60, "rows": [{"demand": "x > 9", "method": "auto", "seconds": 120.0, "notes": []}]}
+    text = report({"machine": {"cores": 2}, "simulations": 400, "restrictions": found})
+    assert re.search(r"\| `x > 9` \| auto \| no draws \| +\| +\| 120\.0 \|", text)
+
+
 def test_right_draws_of_the_linear_graph(monkeypatch):
     monkeypatch.setattr(queries, "DRAWS", 5_000)
     _, holds = queries.QUESTIONS["theta[0] + theta[1] > 2"]

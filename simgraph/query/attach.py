@@ -1,0 +1,92 @@
+"""What ``given`` is handed, checked and sorted into evidence and restrictions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from simgraph.errors import QueryError
+from simgraph.graph.validate import OPTIONS
+from simgraph.query.evidence import Evidence, check, check_interval
+from simgraph.query.intervals import Interval
+from simgraph.query.question import Question
+from simgraph.query.restrictions import Bounds, Condition, Restriction
+
+__all__ = ["Attached", "attach"]
+
+
+@dataclass(frozen=True)
+class Attached:
+    """All that is known in a question.
+
+    Attributes:
+        evidence: Evidence by name.
+        size: Number of pieces of evidence.
+        batched: Whether results have a batch axis.
+        restrictions: Intervals, constraints and predicates.
+    """
+
+    evidence: dict[str, Evidence]
+    size: int
+    batched: bool
+    restrictions: tuple[Restriction, ...]
+
+
+def attach(question: Question, conditions: Sequence[Any], values: Mapping[str, Any], *, strict: bool) -> Attached:
+    """Adds values, intervals, constraints and predicates to what a question knows.
+
+    Args:
+        question: The question.
+        conditions: Mappings from names or nodes to values, and conditions.
+        values: Values by name.
+        strict: Whether evidence far outside of the training range is an error instead of a warning.
+
+    Raises:
+        QueryError: If a name is given twice, batches differ in size, or something is no condition.
+        UnknownNameError: If a name is not in the model.
+        EvidenceError, ShapeError, SupportError: If a value does not fit its variable.
+    """
+    named = _named(question, [c for c in conditions if not isinstance(c, Condition)], values)
+    compiled, ranges = question.trained.compiled, question.trained.ranges
+    bounds = [
+        Bounds(name, check_interval(compiled, ranges, name, value, strict=strict))
+        for name, value in named.items()
+        if isinstance(value, Interval)
+    ]
+    points = {name: value for name, value in named.items() if not isinstance(value, Interval)}
+    evidence = question.evidence | check(compiled, ranges, points, strict=strict)
+    sizes = {len(piece.values) for piece in evidence.values() if piece.batched}
+    if len(sizes) > 1:
+        raise QueryError(f"given(...) has batches of different sizes: {sorted(sizes)}.")
+    demands = [condition for condition in conditions if isinstance(condition, Condition)]
+    restrictions = (*question.restrictions, *bounds, *demands)
+    whole = {name for name, piece in evidence.items() if piece.observed.all()}
+    for restriction in restrictions:
+        if isinstance(restriction, Condition):
+            restriction.check(compiled.layout.names)
+        if whole.issuperset(restriction.names):
+            raise QueryError(
+                f"{restriction} reads nothing but what is given, so it is already decided.\n  Leave it out."
+            )
+    return Attached(evidence, max(sizes, default=1), bool(sizes), restrictions)
+
+
+def _named(question: Question, mappings: Sequence[Any], values: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns all values by name, each name once."""
+    bounded = [restriction.name for restriction in question.restrictions if isinstance(restriction, Bounds)]
+    named: dict[str, Any] = {}
+    for mapping in (*mappings, values):
+        if not isinstance(mapping, Mapping):
+            raise QueryError(
+                f"given(...) takes mappings from names to values, or conditions, not {mapping!r}.\n"
+                "  For example: given(x=0.3), given({x: 0.3}), given(sg.where(lambda x: x > 0))"
+            )
+        for key, value in mapping.items():
+            if key in OPTIONS:
+                raise QueryError(f"{key!r} is no variable but an option of sample(...): sample(..., {key}={value!r})")
+            name = question.known(key)
+            if name in named or name in question.evidence or name in bounded:
+                raise QueryError(f"{name!r} is given twice.")
+            named[name] = value
+    return named
