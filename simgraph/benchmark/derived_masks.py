@@ -118,7 +118,7 @@ def full(compiled: Compiled) -> Compiled:
 
     The law stays as it is, and with it the questions that training asks.
     """
-    return replace(compiled, placed=replace(compiled.placed, families=Families.joint(len(compiled.groups))))
+    return replace(compiled, rule=replace(compiled.rule, families=Families.joint(len(compiled.layout))))
 
 
 def key_of(run: Mapping[str, Any]) -> tuple[Any, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 from simgraph.compile.explain import explain, mask_text
-from simgraph.compile.groups import Groups
 from simgraph.compile.laws import Readings, law_of
 from simgraph.compile.layout import Layout
 from simgraph.compile.links import LinkOrigin, families, link_origins
@@ -81,7 +80,7 @@ def compile(graph: Graph, traces: Traces | None = None, *, observed: Form = "rel
     readings: Readings = {}
     laws = {name: law_of(graph, name, variables, traces, readings) for name in layout.names}
     law = families(graph, layout, laws)
-    return Compiled.of(layout, law, observed, link_origins(graph, layout, laws), graph)
+    return Compiled(layout, law, MaskRule(law, observed, layout.canonical), link_origins(graph, layout, laws), graph)
 
 
 @dataclass(frozen=True)
@@ -91,9 +90,7 @@ class Compiled:
     Attributes:
         layout: The tokens.
         families: The factorisation of their joint law.
-        rule: Derives edge masks over tokens.
-        groups: Which tokens share a place in the sequence of the network.
-        placed: Derives edge masks over places, which the network uses.
+        rule: Derives edge masks.
         links: How each link is known.
         graph: The graph that was compiled; None for a model that was loaded without it.
     """
@@ -101,22 +98,8 @@ class Compiled:
     layout: Layout
     families: Families
     rule: MaskRule
-    groups: Groups
-    placed: MaskRule
     links: tuple[LinkOrigin, ...] = ()
     graph: Graph | None = None
-
-    @staticmethod
-    def of(
-        layout: Layout, families: Families, form: Form, links: Sequence[LinkOrigin] = (), graph: Graph | None = None
-    ) -> Compiled:
-        """Derives what follows from the tokens and the factorisation of their law."""
-        rule, groups = MaskRule(families, form, layout.canonical), Groups.find(layout, families)
-        placed = rule
-        if not groups.trivial:
-            order = dict.fromkeys(groups.of[list(layout.canonical)].tolist())
-            placed = MaskRule(groups.families(families), form, tuple(order))
-        return Compiled(layout, families, rule, groups, placed, tuple(links), graph)
 
     @property
     def tokens(self) -> list[tuple[str, tuple[int, ...]]]:
@@ -185,11 +168,7 @@ class Compiled:
         Raises:
             As :meth:`states`.
         """
-        return self._masks(given, of, depth)[0]
-
-    def place_masks(self, states: Tensor, depth: int) -> Tensor:
-        """Returns M_E over places, (batch, places, places), for condition states of tokens (batch, tokens)."""
-        return self.placed.edge_mask(self.groups.merged(states), depth)
+        return self.rule.edge_mask(self.states(given, of)[None], _checked_depth(depth))[0]
 
     def dependencies(self, given: Names | Mapping[Any, Any] = (), of: Names | None = None) -> Tensor:
         """Returns D of a query: boolean (tokens, tokens); entry (i, j): the score of latent token i may
@@ -234,10 +213,8 @@ class Compiled:
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Returns the mask of a query, which of its entries are shortcuts, and the states."""
         states = self.states(given, of)
-        merged, at = self.groups.merged(states[None]), self.groups.of
-        mask = self.placed.edge_mask(merged, _checked_depth(depth))
-        shortcuts = mask & ~self.placed.local_mask(merged)
-        return mask[0][at][:, at], shortcuts[0][at][:, at], states
+        mask = self.rule.edge_mask(states[None], _checked_depth(depth))[0]
+        return mask, mask & ~self.rule.local_mask(states[None])[0], states
 
     def _known(self, key: str | Node) -> str:
         name = name_of(key)
@@ -271,8 +248,7 @@ class Compiled:
         counts = ", ".join(
             f"{name}: {s.stop - s.start}" for name, s in ((n, self.layout.slots(n)) for n in self.layout.names)
         )
-        places = "" if self.groups.trivial else f" in {len(self.groups)} places"
-        return f"<Compiled graph with {len(self.layout)} tokens{places} ({counts}), observed={self.rule.form!r}>"
+        return f"<Compiled graph with {len(self.layout)} tokens ({counts}), observed={self.rule.form!r}>"
 
 
 def _checked_depth(depth: int | None) -> int:

@@ -29,7 +29,7 @@ class Problem:
         chunk_tokens: Tokens that go through the network together.
 
     Attributes:
-        slots: The tokens in the query, with those that share a place with them, (slots,).
+        slots: The tokens that are in the query, (slots,).
         active: Those of them that go through the network at each noise level.
         position: Where the active ones stand among the slots.
         chunk: Number of rows that go through the network together.
@@ -44,16 +44,15 @@ class Problem:
         chunk_tokens: int = DEFAULT_SAMPLER.chunk_tokens,
     ) -> None:
         self.denoiser, self.values, self.states = denoiser, values, states
-        self.places = compiled.groups.of
         kinds, self.which = torch.unique(states, dim=0, return_inverse=True)
-        self.masks = compiled.place_masks(kinds, denoiser.network.architecture.depth)
-        merged = compiled.groups.merged(kinds)
-        present, observed = (merged != ABSENT).any(0), (merged == OBSERVED).any(0)
-        if not denoiser.network.timeless or (observed & (merged == LATENT).any(0)).any():
-            observed = torch.zeros_like(observed)
-        self.slots = present[self.places].nonzero().flatten()
-        self.remembered = observed[self.places].nonzero().flatten()
-        self.active = (present & ~observed)[self.places].nonzero().flatten()
+        self.masks = compiled.rule.edge_mask(kinds, denoiser.network.architecture.depth)
+        self.slots = (states != ABSENT).any(0).nonzero().flatten()
+        observed = (states == OBSERVED).any(0)
+        mixed = observed & (states == LATENT).any(0)
+        self.remembered = torch.zeros(0, dtype=torch.long)
+        if denoiser.network.timeless and not mixed.any():
+            self.remembered = observed.nonzero().flatten()
+        self.active = torch.tensor([slot for slot in self.slots.tolist() if slot not in set(self.remembered.tolist())])
         self.position = torch.searchsorted(self.slots, self.active)
         self.chunk = max(1, chunk_tokens // len(self.slots))
 
@@ -64,25 +63,25 @@ class Problem:
     def denoise(self, evidence: Tensor) -> Denoise:
         """Returns the denoiser of active tokens (rows, active, width), one row for each numbered piece of evidence."""
         active, known = self.active, self.remembered
-        here, there = self.places[active].unique(), self.places[known].unique()
         mask = self.masks[self.which[evidence]]
         memory = None
         if len(known):
             unique, back = torch.unique(evidence, return_inverse=True)
-            pieces = self.masks[self.which[unique]][:, there[:, None], there]
+            pieces = self.masks[self.which[unique]][:, known[:, None], known]
             with torch.no_grad():
                 _, remembered = self.denoiser.remember(
                     self.values[unique][:, known], self.states[unique][:, known], pieces, known
                 )
-            memory = (there, [(key[:, back], value[:, back]) for key, value in remembered])
-        keys = torch.cat([there, here]) if len(known) else here
+            memory = (known, [(key[:, back], value[:, back]) for key, value in remembered])
+        keys = torch.cat([known, active]) if len(known) else active
         own, own_states = self.values[evidence][:, active], self.states[evidence][:, active]
-        own_mask: Tensor | None = mask[:, here[:, None], keys]
+        own_mask: Tensor | None = mask[:, active[:, None], keys]
         if own_mask is not None and bool(own_mask.all()):
             own_mask = None
         latent = self.latent(evidence)
-        asked = self.places[active[latent.any(0).flatten()]].unique()
-        wanted = torch.searchsorted(here, asked) if len(asked) < len(here) else None
+        wanted: Tensor | None = latent.any(0).flatten().nonzero().flatten()
+        if wanted is not None and len(wanted) == len(active):
+            wanted = None
 
         def denoise(x: Tensor, sigma: float) -> Tensor:
             full = torch.where(latent, x, own)

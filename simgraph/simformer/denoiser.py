@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from simgraph.compile.masks import ABSENT, LATENT
+from simgraph.compile.masks import LATENT
 from simgraph.simformer.network import Memory, Simformer
 from simgraph.simformer.schedule import preconditioning
 
@@ -30,37 +30,19 @@ class Denoiser(nn.Module):
         coordinates: Plate coordinates of all tokens, (plates, tokens), -1 outside of a plate.
         widths: Number of features by identifier.
         classes: Number of categories by identifier, 0 for continuous ones.
-        places: The place of each token in the sequence, (tokens,), rising; by default each token has its own.
-        kinds: Identifiers of the places, (places,); those of the tokens by default.
     """
 
     ids: Tensor
-    places: Tensor
-    kinds: Tensor
     same: Tensor | None
     own: Tensor
     classes: Tensor
 
-    def __init__(
-        self,
-        network: Simformer,
-        ids: Tensor,
-        coordinates: Tensor,
-        widths: Tensor,
-        classes: Tensor,
-        places: Tensor | None = None,
-        kinds: Tensor | None = None,
-    ) -> None:
+    def __init__(self, network: Simformer, ids: Tensor, coordinates: Tensor, widths: Tensor, classes: Tensor) -> None:
         super().__init__()
         self.network = network
         features = network.embedding.value.shape[1]
-        places = torch.arange(len(ids)) if places is None else places
-        # The tokens of a place belong to the same elements of plates.
-        coordinates = coordinates[:, places.diff(prepend=places.new_tensor([-1])) > 0]
         same = (coordinates[:, :, None] == coordinates[:, None, :]) & (coordinates >= 0)[:, :, None]
         self.register_buffer("ids", ids, persistent=False)
-        self.register_buffer("places", places, persistent=False)
-        self.register_buffer("kinds", ids if kinds is None else kinds, persistent=False)
         self.register_buffer("same", same.float() if len(coordinates) else None, persistent=False)
         self.register_buffer("own", torch.arange(features) < widths[ids, None], persistent=False)
         self.register_buffer("classes", classes[ids], persistent=False)
@@ -81,11 +63,10 @@ class Denoiser(nn.Module):
             x: Tokens (batch, tokens, features): latent ones noised, observed ones clean.
             sigma: Noise levels (batch,), or (1,) for one level in the whole batch.
             states: Condition states (batch, tokens).
-            mask: M_E, boolean (batch or 1, places, keys), or None if everything may attend to everything.
-            slots: Which slots ``x`` holds, (tokens,), all tokens of each place; all by default.
-            memory: Places of observed tokens that are not in ``x``, with their keys and values.
-            wanted: Which of the places that ``x`` holds have a latent token in some row, (wanted,), if these are not
-                all: saves work.
+            mask: M_E, boolean (batch or 1, tokens, keys), or None if everything may attend to everything.
+            slots: Which slots ``x`` holds, (tokens,); all by default.
+            memory: Slots of observed tokens that are not in ``x``, with their keys and values.
+            wanted: Positions of the tokens that are latent in some row, (wanted,), if these are not all: saves work.
 
         Returns:
             Denoised tokens (batch, tokens, features); observed tokens come back unchanged.
@@ -129,9 +110,8 @@ class Denoiser(nn.Module):
 
     def remember(self, x: Tensor, states: Tensor, mask: Tensor | None, slots: Tensor) -> tuple[Tensor, Memory]:
         """Returns keys and values of observed tokens, to be handed to :meth:`forward` as ``memory``."""
-        kept, at = self._seats(slots)
-        same = None if self.same is None else self.same[:, kept][:, :, kept]
-        return kept, self.network.remember(x, states, self.ids[slots], mask, same, self.kinds[kept], at)
+        same = None if self.same is None else self.same[:, slots][:, :, slots]
+        return slots, self.network.remember(x, states, self.ids[slots], mask, same)
 
     def _raw(
         self,
@@ -147,19 +127,11 @@ class Denoiser(nn.Module):
         # Features that a token does not have were never trained; solvers put noise into all of them.
         own = x * self.own[slots]
         scaled = torch.where((states == LATENT).unsqueeze(-1), c_in[:, None, None] * own, own)
-        kept, at = self._seats(slots)
-        if at is not None:  # an absent token beside others is seen to be absent, and not its value
-            scaled = scaled * (states != ABSENT).unsqueeze(-1)
-        keys = kept if memory is None else torch.cat([memory[0], kept])
-        same = None if self.same is None else self.same[:, kept][:, :, keys]
+        keys = slots if memory is None else torch.cat([memory[0], slots])
+        same = None if self.same is None else self.same[:, slots][:, :, keys]
         known = None if memory is None else memory[1]
-        pairs = self.kinds[kept], self.kinds[keys]
-        return self.network(scaled, c_noise, states, self.ids[slots], mask, same, known, pairs, wanted, at)
-
-    def _seats(self, slots: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Returns the places of slots (places,), and the position of each slot's place among them if any share one."""
-        kept, at = torch.unique_consecutive(self.places[slots], return_inverse=True)
-        return kept, at if len(kept) < len(slots) else None
+        raw = self.network(scaled, c_noise, states, self.ids[slots], mask, same, known, self.ids[keys], wanted)
+        return raw if wanted is None else torch.zeros_like(x).index_copy(1, wanted, raw)
 
     @staticmethod
     def _counts(classes: Tensor) -> list[int]:

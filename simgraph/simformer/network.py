@@ -31,7 +31,7 @@ MOST_PAIRED = 128
 _PAIR_SCALE = 8.0
 """Speeds the learning of these biases up: an attention logit of 6 singles one token out of twenty."""
 
-# Inside the network places come first, (places, batch, width): the forms of attention then copy little or nothing.
+# Inside the network tokens come first, (tokens, batch, width): the forms of attention then copy little or nothing.
 
 
 @dataclass(frozen=True)
@@ -67,17 +67,10 @@ class Simformer(nn.Module):
         features: Number of features of a token's value.
         plates: Number of plates; each adds a learned attention bias between tokens of one element.
         timeless: Whether observed tokens get no diffusion time (the cached form).
-        kinds: Number of identifiers of places; those of tokens by default.
     """
 
     def __init__(
-        self,
-        architecture: Architecture,
-        identifiers: int,
-        features: int,
-        plates: int = 0,
-        timeless: bool = False,
-        kinds: int | None = None,
+        self, architecture: Architecture, identifiers: int, features: int, plates: int = 0, timeless: bool = False
     ) -> None:
         super().__init__()
         self.architecture, self.timeless = architecture, timeless
@@ -85,8 +78,7 @@ class Simformer(nn.Module):
         self.embedding = TokenEmbedding(identifiers, features, width)
         self.noise = NoiseEmbedding(width)
         self.clean = nn.Parameter(torch.zeros(width)) if timeless else None
-        kinds = identifiers if kinds is None else kinds
-        self.blocks = nn.ModuleList(_Block(architecture, kinds, plates) for _ in range(architecture.depth))
+        self.blocks = nn.ModuleList(_Block(architecture, identifiers, plates) for _ in range(architecture.depth))
         # Scale, shift and gate of the two halves of all blocks, in one product; identity at the start.
         self.modulation = nn.Linear(width, architecture.depth * 6 * width)
         identity = torch.tensor([1.0, 0.0, 1.0]).repeat(2 * architecture.depth).repeat_interleave(width)
@@ -110,9 +102,8 @@ class Simformer(nn.Module):
         mask: Tensor | None,
         same: Tensor | None = None,
         memory: Memory | None = None,
-        pairs: tuple[Tensor, Tensor] | None = None,
+        key_ids: Tensor | None = None,
         wanted: Tensor | None = None,
-        places: Tensor | None = None,
     ) -> Tensor:
         """Evaluates the network.
 
@@ -121,62 +112,48 @@ class Simformer(nn.Module):
             noise: c_noise, (batch,), or (1,) for one level in the whole batch.
             states: Condition states, integers (batch, tokens).
             ids: Identifiers, (tokens,).
-            mask: M_E, boolean (batch or 1, places, keys), with the keys of ``memory`` in front; None: all allowed.
-            same: Float (plates, places, keys): 1 where two places belong to one element of a plate.
-            memory: Keys and values of observed places that are not among ``values``.
-            pairs: Identifiers of places, (places,), and keys, (keys,); those of the tokens by default.
-            wanted: The places whose output is needed, (wanted,), rising; all by default.
-            places: The place of each token, (tokens,); by default each has its own.
+            mask: M_E, boolean (batch or 1, tokens, keys), with the keys of ``memory`` in front; None: all allowed.
+            same: Float (plates, tokens, keys): 1 where two tokens belong to one element of a plate.
+            memory: Keys and values of observed tokens that are not among ``values``.
+            key_ids: Identifiers of the keys, (keys,); those of the tokens by default.
+            wanted: Positions of the tokens whose output is needed, (wanted,); all by default.
 
         Returns:
-            (batch, tokens, features): zero at places that are not wanted.
+            (batch, tokens or wanted, features).
         """
-        pairs = (ids, ids) if pairs is None else pairs
-        x, modulations = self._start(values, noise, states, ids, places)
+        pairs = (ids, ids if key_ids is None else key_ids)
+        x, modulations = self._start(values, noise, states, ids)
         last = len(self.blocks) - 1
         for number, (block, modulation) in enumerate(zip(self.blocks, modulations, strict=True)):
             known = None if memory is None else memory[number]
             x, _ = block(x, modulation, mask, pairs, same, known, wanted if number == last else None)
         x = layer_norm(x, x.shape[-1:])
-        if wanted is None:
-            x = x if places is None else x[places]
-            return torch.einsum("tbw,twf->btf", x, self.head[ids]) + self.head_bias[ids]
-        at = torch.arange(len(ids)) if places is None else places
-        tokens = torch.isin(at, wanted).nonzero().flatten()
-        x, ids = x[torch.searchsorted(wanted, at[tokens])], ids[tokens]
-        out = torch.einsum("tbw,twf->btf", x, self.head[ids]) + self.head_bias[ids]
-        return torch.zeros_like(values).index_copy(1, tokens, out)
+        ids = ids if wanted is None else ids[wanted]
+        return torch.einsum("tbw,twf->btf", x, self.head[ids]) + self.head_bias[ids]
 
     def remember(
-        self,
-        values: Tensor,
-        states: Tensor,
-        ids: Tensor,
-        mask: Tensor | None,
-        same: Tensor | None = None,
-        kinds: Tensor | None = None,
-        places: Tensor | None = None,
+        self, values: Tensor, states: Tensor, ids: Tensor, mask: Tensor | None, same: Tensor | None = None
     ) -> Memory:
-        """Returns the keys and values of observed places, which in the cached form depend on nothing else."""
-        x, modulations = self._start(values, torch.zeros(len(values)), states, ids, places)
-        kinds = ids if kinds is None else kinds
+        """Returns the keys and values of observed tokens, which in the cached form depend on nothing else."""
+        x, modulations = self._start(values, torch.zeros(len(values)), states, ids)
         memory = []
         for block, modulation in zip(self.blocks, modulations, strict=True):
-            x, own = block(x, modulation, mask, (kinds, kinds), same)
+            x, own = block(x, modulation, mask, (ids, ids), same)
             memory.append(own)
         return memory
 
     def _start(
-        self, values: Tensor, noise: Tensor, states: Tensor, ids: Tensor, places: Tensor | None
+        self, values: Tensor, noise: Tensor, states: Tensor, ids: Tensor
     ) -> tuple[Tensor, Sequence[Sequence[Tensor]]]:
-        """Returns the embedded places, and by block the six modulations (1 or places, batch or 1, width)."""
+        """Returns the embedded tokens, and by block the six modulations (1 or tokens, batch or 1, width)."""
         context = self.noise(noise).unsqueeze(0)
-        x = _gathered(self.embedding(values, ids, states).transpose(0, 1), places)
         if self.clean is not None:
-            noised = _gathered((states != OBSERVED).T.unsqueeze(-1).float(), places)
-            context = torch.where(noised > 0, context, self.clean)
+            observed = (states == OBSERVED).T.unsqueeze(-1)
+            context = torch.where(observed, self.clean, context)
         parts = self.modulation(context).unflatten(-1, (len(self.blocks), 6, -1))
-        return x.contiguous(), [block.unbind(-2) for block in parts.unbind(-3)]
+        return self.embedding(values, ids, states).transpose(0, 1).contiguous(), [
+            block.unbind(-2) for block in parts.unbind(-3)
+        ]
 
 
 class _Block(nn.Module):
@@ -207,7 +184,7 @@ class _Block(nn.Module):
         memory: tuple[Tensor, Tensor] | None = None,
         wanted: Tensor | None = None,
     ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-        """Returns the places, or the wanted ones of them, after the block; and all their keys and values."""
+        """Returns the tokens, or the wanted ones of them, after the block; and all their keys and values."""
         scale, shift, gate, scale2, shift2, gate2 = modulation
         y = _normed(x, scale, shift)
         known = 0 if memory is None else len(memory[0])
@@ -235,11 +212,6 @@ class _Block(nn.Module):
             plates = torch.einsum("ph,pqk->hqk", self.plate_bias, same)
             bias = plates if bias is None else bias + plates
         return bias
-
-
-def _gathered(x: Tensor, places: Tensor | None) -> Tensor:
-    """Adds tokens (tokens, ...) up by place, if tokens share any."""
-    return x if places is None else x.new_zeros(int(places[-1]) + 1, *x.shape[1:]).index_add(0, places, x)
 
 
 # With one noise level for all, as in sampling, modulations are constants that other operations take along.

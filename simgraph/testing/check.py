@@ -69,16 +69,11 @@ def check_mask(graph: Graph | Compiled, *, num_queries: int = 30, depth: int = D
     if compiled.graph is not None:
         both.append(compile(Graph(*list(compiled.graph.values())[::-1]), observed=compiled.rule.form))
     random = Random(seed)
-    groups = compiled.groups
-
-    def label(place: int) -> str:
-        return compiled.layout.label(int(groups.first[place]))
-
+    label = compiled.layout.label
     for _ in range(num_queries):
         choice = named_states(compiled, random)
-        states = states_of(compiled, choice)[None]
-        question = Question(compiled.placed.families, groups.merged(states)[0])
-        mask = compiled.placed.edge_mask(question.states[None], depth)[0]
+        question = Question(compiled.families, states_of(compiled, choice))
+        mask = compiled.rule.edge_mask(question.states[None], depth)[0]
         query = "; ".join(
             f"{word}: {', '.join(label(t) for t in question.tokens if question.states[t] == state) or '-'}"
             for state, word in STATE_NAMES.items()
@@ -86,17 +81,9 @@ def check_mask(graph: Graph | Compiled, *, num_queries: int = 30, depth: int = D
         try:
             assert_sound(question, mask, depth, label)
             assert_tight(question, mask, label)
-            _assert_covered(compiled, states)
             _assert_same(both, partial(states_of, choice=choice), depth)
         except AssertionError as error:
             raise AssertionError(f"{error}\n  {query}") from None
-
-
-def _assert_covered(compiled: Compiled, states: Tensor) -> None:
-    """Asserts that elements that share a place may depend on all that they depend on alone."""
-    at = compiled.groups.of
-    over = compiled.placed.dependencies(compiled.groups.merged(states))[0][at][:, at]
-    assert not (compiled.rule.dependencies(states)[0] & ~over).any(), "a shared place depends on less than its elements"
 
 
 def _assert_same(both: list[Compiled], states: Callable[[Compiled], Tensor], depth: int) -> None:
@@ -104,6 +91,5 @@ def _assert_same(both: list[Compiled], states: Callable[[Compiled], Tensor], dep
     masks = []
     for compiled in both:
         order = torch.tensor(compiled.layout.canonical)
-        mask, at = compiled.place_masks(states(compiled)[None], depth)[0], compiled.groups.of
-        masks.append(mask[at][:, at][order][:, order])
+        masks.append(compiled.rule.edge_mask(states(compiled)[None], depth)[0][order][:, order])
     assert all(torch.equal(mask, masks[0]) for mask in masks), "the order of declaration changes the mask"

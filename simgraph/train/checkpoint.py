@@ -15,6 +15,7 @@ from simgraph.compile import Compiled
 from simgraph.compile.law import Origin
 from simgraph.compile.layout import Layout
 from simgraph.compile.links import LinkOrigin
+from simgraph.compile.masks import MaskRule
 from simgraph.compile.probe import Variable
 from simgraph.compile.supports import Support
 from simgraph.compile.tokenizers import Tokenizer, tokenizer_for
@@ -120,7 +121,7 @@ def _assemble(arrays: dict[str, np.ndarray], manifest: dict[str, Any]) -> Traine
         raise FileFormatError("links between variables that are not there.")
     if not all(link.origin in get_args(Origin) and isinstance(link.note, str) for link in links):
         raise FileFormatError("links of unknown origin.")
-    compiled = Compiled.of(layout, families, manifest["observed"], links)
+    compiled = Compiled(layout, families, MaskRule(families, manifest["observed"], layout.canonical), links)
 
     architecture = Architecture(**manifest["architecture"])
     weights = {k.removeprefix("weights/"): torch.from_numpy(v) for k, v in arrays.items() if k.startswith("weights/")}

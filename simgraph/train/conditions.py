@@ -157,16 +157,16 @@ class Pool:
         most_bytes: int = 32_000_000,
     ) -> None:
         self.conditions, self.compiled, self.depth, self.generator = conditions, compiled, depth, generator
-        self.size = max(32, min(2048, most_bytes // len(compiled.groups) ** 2))
+        self.size = max(32, min(2048, most_bytes // conditions.tokens**2))
         self.left = 0
         self.states = torch.empty(0)
         self.masks = torch.empty(0)
 
     def draw(self, count: int) -> tuple[Tensor, Tensor]:
-        """Draws states (count, tokens) and masks (count, places, places)."""
+        """Draws states (count, tokens) and masks (count, tokens, tokens)."""
         if self.left <= 0:
             self.states = self.conditions.draw(self.size, self.generator)
-            self.masks = self.compiled.place_masks(self.states, self.depth)
+            self.masks = self.compiled.rule.edge_mask(self.states, self.depth)
             self.left = self._USES * self.size
         self.left -= count
         rows = torch.randint(self.size, (count,), generator=self.generator)

@@ -62,10 +62,7 @@ def build(compiled: Compiled, architecture: Architecture) -> Denoiser:
     """Builds an untrained denoiser for a compiled graph."""
     layout = compiled.layout
     network = build_network(compiled, architecture)
-    groups = compiled.groups.of
-    return Denoiser(
-        network, layout.ids, layout.coordinates, layout.widths, layout.classes, groups, compiled.groups.kinds(layout)
-    )
+    return Denoiser(network, layout.ids, layout.coordinates, layout.widths, layout.classes)
 
 
 def build_network(compiled: Compiled, architecture: Architecture) -> Simformer:
@@ -77,7 +74,6 @@ def build_network(compiled: Compiled, architecture: Architecture) -> Simformer:
         features=layout.width,
         plates=len(layout.plate_names),
         timeless=compiled.rule.form == "cached",
-        kinds=int(compiled.groups.kinds(layout).max()) + 1,
     )
 
 
@@ -189,7 +185,7 @@ class _Run:
     ) -> None:
         self.compiled, self.denoiser, self.settings, self.generator = compiled, denoiser, settings, generator
         self.conditions = conditions
-        self.batch_size = settings.batch_for(len(compiled.groups))
+        self.batch_size = settings.batch_for(len(compiled.layout))
         self.depth = settings.architecture.depth
         self.pool = Pool(conditions, compiled, self.depth, generator)
         decay = 1 - 1 / max(2.0, settings.ema * settings.steps)
@@ -232,7 +228,7 @@ class _Run:
             return self.pool.draw(len(batch))
         states, _ = self.pool.draw(len(batch))
         states = self.conditions.fitting(states, batch.present)
-        return states, self.compiled.place_masks(states, self.depth)
+        return states, self.compiled.rule.edge_mask(states, self.depth)
 
 
 class _Validation:
@@ -245,7 +241,7 @@ class _Validation:
         self.batch = tokens[rows]
         drawn = run.conditions.draw(len(rows), generator)
         self.states = run.conditions.fitting(drawn, self.batch.present)
-        self.masks = run.compiled.place_masks(self.states, run.depth)
+        self.masks = run.compiled.rule.edge_mask(self.states, run.depth)
         self.sigma = run.settings.noise.sample(len(rows), generator)
         self.noise = torch.randn(self.batch.values.shape, generator=generator)
 

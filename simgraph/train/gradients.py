@@ -25,7 +25,7 @@ __all__ = ["Workers"]
 _PARTS = 2
 
 Batch = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]
-"""x_0, noise (rows, tokens, features), sigma (rows,), condition states (rows, tokens), masks (rows, places, places)."""
+"""x_0, noise (rows, tokens, features), sigma (rows,), condition states (rows, tokens), masks (rows, tokens, tokens)."""
 
 
 class Workers:

@@ -26,7 +26,7 @@ def compiled():
 def test_in_the_full_mask_every_present_token_reads_every_other(compiled):
     states = torch.randint(3, (20, 20), generator=torch.Generator().manual_seed(0))
     states[:, 0] = 1  # a question asks for something
-    masks = full(compiled).place_masks(states, 4)
+    masks = full(compiled).rule.edge_mask(states, 4)
     present = states != ABSENT
     both = present[:, :, None] & present[:, None, :]
     assert masks[both].all()

@@ -8,7 +8,7 @@ training it is 0 to 8 % at the centre and 7 to 17 % at the edge of the prior pre
 import numpy as np
 import pytest
 import torch
-from torch.distributions import Categorical, Dirichlet, MultivariateNormal, Normal
+from torch.distributions import Categorical, Dirichlet, Normal
 
 import simgraph as sg
 from simgraph import Graph, node, plate
@@ -42,30 +42,6 @@ def check(draws, mean, sd):
 
 def correlation(a, b):
     return float(torch.corrcoef(torch.stack([a, b]))[0, 1])
-
-
-@node
-def pointer(theta):
-    return MultivariateNormal(theta, torch.tensor([[0.1, 0.08], [0.08, 0.1]]))
-
-
-@pytest.fixture(scope="module")
-def pointing():
-    return sg.fit(Graph(theta, pointer), num_simulations=10_000, preset="fast", progress=False)
-
-
-def test_a_part_of_a_vector_that_is_one_token(pointing):
-    # Of the two elements, which share a place in the network, one is given and the other asked for, or nobody's.
-    query = pointing.given(pointer=sg.missing([0.4, np.nan]))
-    both = query.sample("theta", "pointer", num_samples=N, seed=1)
-    # pointer[0] = theta[0] + e[0] with variances 0.1 and 0.1; cov(pointer) = [[0.2, 0.08], [0.08, 0.2]].
-    check(both["pointer"][:, 1:], [0.4 * 0.08 / 0.2], [(0.2 - 0.08**2 / 0.2) ** 0.5])
-    for theta_draws in (both["theta"], query.sample("theta", num_samples=N, seed=1)):
-        check(theta_draws, [0.2, 0.0], [0.05**0.5, 0.1**0.5])
-    # The residual of pointer[1] given theta and pointer[0]: 0.08 / 0.1 of that of pointer[0], and sqrt(0.036) beside.
-    assert (both["pointer"][:, 0] == np.float32(0.4)).all()
-    rest = both["pointer"][:, 1:] - both["theta"][:, 1:] - 0.8 * (0.4 - both["theta"][:, :1])
-    check(rest, [0.0], [0.036**0.5])
 
 
 @pytest.mark.parametrize("observed", [[0.0, 0.0], [0.5, -0.4], [-0.7, 0.6]])

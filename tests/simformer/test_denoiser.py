@@ -3,9 +3,8 @@
 import pytest
 import torch
 from samples import mixed, pair, plated, randomised
-from torch.distributions import MultivariateNormal, Normal
 
-from simgraph import Graph, compile, node, plate
+from simgraph import compile
 from simgraph.compile.masks import ABSENT, LATENT, OBSERVED
 from simgraph.simformer import Architecture, Denoiser, Simformer
 from simgraph.train.fit import build
@@ -27,7 +26,7 @@ def noise_like(x, seed=0):
 
 def everything(compiled, rows, given=(), of=None):
     states = compiled.states(given=given, of=of)[None].repeat(rows, 1)
-    return states, compiled.place_masks(states, SMALL.depth)
+    return states, compiled.rule.edge_mask(states, SMALL.depth)
 
 
 def test_a_new_denoiser_shrinks_as_for_standard_normal_tokens():
@@ -90,67 +89,6 @@ def test_a_new_denoiser_of_a_category_is_the_exact_posterior_mean_under_equal_cl
     assert torch.allclose(denoised, log_weights.softmax(-1) @ codes, atol=1e-4)
 
 
-def pointed():
-    """A vector of independent elements, and three points in the plane: 8 tokens, 5 places."""
-
-    @node
-    def centre():
-        return Normal(torch.zeros(2), 1.0)
-
-    @node(plates=plate("spot", 3))
-    def point(centre):
-        return MultivariateNormal(centre, torch.tensor([[1.0, 0.5], [0.5, 1.0]]))
-
-    return Graph(centre, point)
-
-
-@pytest.mark.parametrize("given", [["point"], ["centre"], {"point": [[True, False], [True, True], [False, False]]}])
-def test_only_places_with_a_latent_token_are_needed(given):
-    compiled, denoiser, x = prepared(pointed())
-    denoiser = randomised(denoiser)
-    states, mask = everything(compiled, len(x), given=given)
-    sigma = torch.linspace(0.2, 4, len(x))
-    wanted = compiled.groups.of[(states[0] == LATENT)].unique()
-    assert 0 < len(wanted) < len(compiled.groups) == 5
-    whole = denoiser(x, sigma, states, mask)
-    part = denoiser(x, sigma, states, mask, wanted=wanted)
-    assert torch.allclose(part, whole, rtol=1e-4, atol=1e-5)
-    assert not torch.isclose(whole, x)[states == LATENT].any()
-
-
-def test_shared_places_are_remembered_as_a_whole():
-    compiled, denoiser, x = prepared(pointed(), observed="cached")
-    denoiser = randomised(denoiser)
-    states, mask = everything(compiled, len(x), given=["point"])
-    sigma = torch.linspace(0.2, 4, len(x))
-    whole = denoiser(x, sigma, states, mask)
-    known, rest = (states[0] == OBSERVED).nonzero().flatten(), (states[0] == LATENT).nonzero().flatten()
-    there, here = compiled.groups.of[known].unique(), compiled.groups.of[rest].unique()
-    memory = denoiser.remember(x[:, known], states[:, known], mask[:, there][:, :, there], known)
-    assert torch.equal(memory[0], there)
-    keys = torch.cat([there, here])
-    part = denoiser(x[:, rest], sigma, states[:, rest], mask[:, here][:, :, keys], rest, memory)
-    assert torch.allclose(part, whole[:, rest], rtol=1e-4, atol=1e-5)
-
-
-def test_an_absent_token_beside_others_is_not_read():
-    compiled, denoiser, x = prepared(pointed())
-    denoiser = randomised(denoiser)
-    states, _ = everything(compiled, len(x), given=["centre"])
-    slot = compiled.layout.slots("point").start
-    states[:, slot] = ABSENT
-    mask = compiled.place_masks(states, SMALL.depth)
-    sigma = torch.full((len(x),), 0.7)
-    before = denoiser(x, sigma, states, mask)
-    x[:, slot] += 5.0
-    after = denoiser(x, sigma, states, mask)
-    others = torch.arange(x.shape[1]) != slot
-    assert torch.equal(before[:, others], after[:, others])
-    # It is seen to be absent, though.
-    states[:, slot] = LATENT
-    assert not torch.isclose(denoiser(x, sigma, states, mask)[:, slot + 1], before[:, slot + 1]).any()
-
-
 def test_features_that_a_token_does_not_have_stay_zero():
     compiled, denoiser, x = prepared(mixed())
     denoiser = randomised(denoiser)
@@ -164,7 +102,7 @@ def test_loss_is_zero_on_tokens_that_are_not_latent():
     compiled, denoiser, x = prepared(mixed())
     denoiser = randomised(denoiser)
     states = torch.randint(3, (len(x), x.shape[1]), generator=torch.Generator().manual_seed(0))
-    mask = compiled.place_masks(states, SMALL.depth)
+    mask = compiled.rule.edge_mask(states, SMALL.depth)
     loss = denoiser.loss(x, noise_like(x), torch.linspace(0.1, 5, len(x)), states, mask)
     assert loss.shape == states.shape
     assert not loss[states != LATENT].any()

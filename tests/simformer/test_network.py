@@ -47,7 +47,7 @@ def test_remembered_tokens_give_the_same_outputs(graph_size):
     network = randomised(build_network(compiled, SMALL))
     layout = compiled.layout
     states = compiled.states(given=["score"], of=["mu", "effect"])[None].repeat(4, 1)
-    mask = compiled.place_masks(states, SMALL.depth)
+    mask = compiled.rule.edge_mask(states, SMALL.depth)
     values = torch.randn(4, len(layout), 1, generator=torch.Generator().manual_seed(0))
     same = (layout.coordinates[:, :, None] == layout.coordinates[:, None, :]) & (layout.coordinates >= 0)[:, :, None]
     same, noise = same.float(), torch.linspace(-1, 1, 4)
@@ -67,7 +67,7 @@ def test_remembered_tokens_give_the_same_outputs(graph_size):
         mask[:, rest][:, :, keys],
         same[:, rest][:, :, keys],
         memory,
-        (layout.ids[rest], layout.ids[keys]),
+        layout.ids[keys],
     )
     assert torch.allclose(part, whole[:, rest], rtol=1e-4, atol=1e-5)
     assert float(whole[:, rest].std()) > 0.1
@@ -77,7 +77,7 @@ def test_observed_tokens_of_the_cached_form_do_not_know_the_time():
     compiled = compile(plated(), observed="cached")
     network = randomised(build_network(compiled, SMALL))
     states = compiled.states(given=["score"])[None]
-    mask = compiled.place_masks(states, SMALL.depth)
+    mask = compiled.rule.edge_mask(states, SMALL.depth)
     values = torch.randn(1, 7, 1, generator=torch.Generator().manual_seed(0))
     out = [network(values, torch.tensor([t]), states, compiled.layout.ids, mask) for t in (-1.0, 1.0)]
     observed = states[0] == OBSERVED
@@ -108,7 +108,7 @@ def test_exchanging_plate_elements_exchanges_outputs(size):
     network = randomised(build_network(compiled, SMALL))
     same = (layout.coordinates[:, :, None] == layout.coordinates[:, None, :]) & (layout.coordinates >= 0)[:, :, None]
     states = compiled.states(given=["score"])[None]
-    mask = compiled.place_masks(states, SMALL.depth)
+    mask = compiled.rule.edge_mask(states, SMALL.depth)
     values = torch.randn(1, len(layout), 1, generator=torch.Generator().manual_seed(0))
     order = torch.randperm(size, generator=torch.Generator().manual_seed(1))
     tokens = torch.cat([torch.tensor([0]), 1 + order, 1 + size + order])

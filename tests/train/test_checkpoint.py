@@ -68,7 +68,7 @@ def outputs(trained):
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(5, len(layout), layout.width, generator=generator)
     states = torch.randint(3, (5, len(layout)), generator=generator)
-    mask = trained.compiled.place_masks(states, 2)
+    mask = trained.compiled.rule.edge_mask(states, 2)
     return trained.denoiser(x, torch.linspace(0.1, 3, 5), states, mask)
 
 

@@ -119,7 +119,7 @@ def test_a_pool_hands_out_states_with_their_own_masks():
     pool = Pool(Conditions(compiled), compiled, depth=2, generator=generator())
     for _ in range(3):
         states, masks = pool.draw(20)
-        assert torch.equal(masks, compiled.place_masks(states, 2))
+        assert torch.equal(masks, compiled.rule.edge_mask(states, 2))
 
 
 def test_a_pool_is_renewed_and_keeps_within_its_memory():

@@ -181,7 +181,7 @@ def test_missing_tokens_are_absent_in_every_question():
     for states, masks in asked:
         assert not states[:, 5:].any()
         assert states[:, 4].any()
-        assert torch.equal(masks, compiled.place_masks(states, 2))
+        assert torch.equal(masks, compiled.rule.edge_mask(states, 2))
 
 
 def test_own_queries_are_asked():

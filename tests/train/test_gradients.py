@@ -26,7 +26,7 @@ def problem(graph, rows=7):
     x_0 = compiled.layout.tokenize_traces(traces, generator)[torch.arange(rows)].values
     states = Conditions(compiled).draw(rows, generator)
     noise, sigma = torch.randn(x_0.shape, generator=generator), torch.linspace(0.1, 3, rows)
-    return denoiser, (x_0, noise, sigma, states, compiled.place_masks(states, 2))
+    return denoiser, (x_0, noise, sigma, states, compiled.rule.edge_mask(states, 2))
 
 
 @pytest.mark.parametrize("graph", [mixed(), plated()])
