@@ -86,7 +86,7 @@ def simulate(
     for name, own in told.items():
         if name in handed and (own != handed[name]).any():
             raise ShapeError(
-                f"simulate(given=...) has {own.flat[0]} elements of plate {name!r} in a row, and sizes= says otherwise.\n"
+                f"simulate(given=...) has {own.flat[0]} elements of plate {name!r}, and sizes= says otherwise.\n"
                 "  Leave the plate out of sizes=: given rows tell its size."
             )
     handed |= told

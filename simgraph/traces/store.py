@@ -121,7 +121,7 @@ class Traces(Mapping[str, np.ndarray]):
         shape, found = self.column(name).values.shape, self._elements(name)
         if found is None:
             return np.ones(shape, dtype=bool)
-        return np.broadcast_to(found.reshape(*found.shape, *[1] * (len(shape) - found.ndim)), shape)
+        return np.array(np.broadcast_to(found.reshape(*found.shape, *[1] * (len(shape) - found.ndim)), shape))
 
     def present(self, name: str) -> np.ndarray:
         """Returns which entries of a variable have a value: they exist and are not missing; boolean, of its shape."""
