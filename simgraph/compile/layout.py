@@ -12,7 +12,6 @@ evaluated).
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -134,11 +133,14 @@ class Layout:
             found = found & inside
         return found
 
+    def spans(self, name: str) -> list[str]:
+        """Returns the sizes of a variable's plates as a person would write them: ``8``, or ``4..16``."""
+        sizes = zip(self.plates[name], self.tokenizers[name].variable.plate_shape, strict=True)
+        return [self.ragged[plate].span if plate in self.ragged else str(size) for plate, size in sizes]
+
     def shape_text(self, name: str) -> str:
         """Returns the shape of a variable as a person would write it: ``(4..16, 2)`` in a plate of 4 to 16 elements."""
-        shape = self.tokenizers[name].variable.shape
-        spans = [self.ragged[plate].span if plate in self.ragged else "" for plate in self.plates[name]]
-        sizes = [span or str(size) for span, size in itertools.zip_longest(spans, shape, fillvalue="")]
+        sizes = [*self.spans(name), *map(str, self.tokenizers[name].variable.event_shape)]
         return f"({', '.join(sizes)}{',' if len(sizes) == 1 else ''})"
 
     def slots(self, name: str) -> slice:

@@ -25,6 +25,7 @@ from simgraph.graph import Graph
 from simgraph.graph.fingerprint import differences, fingerprint
 from simgraph.query.intervene import Intervention
 from simgraph.query.query import Query
+from simgraph.query.ragged import RaggedQuery
 from simgraph.traces import Traces
 from simgraph.traces.seeds import check_seed
 from simgraph.train import History, Settings, Trained, checkpoint, train
@@ -152,8 +153,13 @@ class Model:
         """What happened during training, as a table."""
         return self._trained.history
 
-    def given(self, /, *conditions: Mapping[str | Node, Any], strict: bool = False, **values: Any) -> Query:
+    def given(
+        self, /, *conditions: Mapping[str | Node, Any], strict: bool = False, **values: Any
+    ) -> Query | RaggedQuery:
         """Attaches evidence.
+
+        A value of a variable in a plate whose size varies tells the size. Pieces whose sizes differ are handed over as
+        a list of arrays; every answer is then a list, with one entry for each piece.
 
         Args:
             *conditions: Mappings from names or nodes to values.
@@ -239,7 +245,7 @@ class Model:
 
     def __repr__(self) -> str:
         layout = self.compiled.layout
-        names = ", ".join(f"{name}{list(layout.tokenizers[name].variable.shape)}" for name in layout.names)
+        names = ", ".join(f"{name}[{layout.shape_text(name)[1:-1].rstrip(',')}]" for name in layout.names)
         rows = self.history.rows
         steps = f"{rows[-1]['step']:.0f} steps, {rows[-1]['seconds']:.0f} s" if rows else "no steps"
         return (
