@@ -170,7 +170,7 @@ def check_interval(compiled: Compiled, ranges: Ranges, name: str, interval: Inte
         )
         if strict:
             raise EvidenceError(message)
-        warnings.warn(message, OutOfRangeWarning, stacklevel=4)
+        warnings.warn(message, OutOfRangeWarning, stacklevel=5)
     return Interval(low, high)
 
 
@@ -232,4 +232,4 @@ def _check_range(name: str, evidence: Evidence, ranges: Ranges, plates: int, *, 
         )
         if strict:
             raise EvidenceError(message)
-        warnings.warn(message, OutOfRangeWarning, stacklevel=4)
+        warnings.warn(message, OutOfRangeWarning, stacklevel=5)

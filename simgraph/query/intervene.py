@@ -93,9 +93,12 @@ class Intervention:
             raise QueryError("do(...) sets nothing.\n  For example: model.do(theta=0.0).sample('x')")
         layout = query.trained.compiled.layout
         # One number is set for all elements, however many there are; an array with one for each tells their number.
-        several = {name: value for name, value in named.items() if np.ndim(value) and max(np.shape(value)) > 1}
+        several = {name: value for name, value in named.items() if _has_several(value)}
         query = query.sized(told(layout, several, "do"))
-        return Intervention(query, {name: _setting(query.trained, name, value) for name, value in named.items()})
+        found: dict[str, np.ndarray] = {}
+        for name, value in named.items():
+            found[name] = _setting(query.trained, name, value)
+        return Intervention(query, found)
 
     def given(self, /, *conditions: Mapping[str | Node, Any], strict: bool = False, **values: Any) -> Intervention:
         """Attaches evidence on variables that are neither set nor below; see :meth:`Model.given`.
@@ -198,6 +201,13 @@ def _descendants(parents: Mapping[str, Sequence[str]], causes: Iterable[str], cu
         if name not in causes and name not in cut and not (causes | found).isdisjoint(above):
             found.add(name)
     return found
+
+
+def _has_several(value: Any) -> bool:
+    try:
+        return any(size > 1 for size in np.shape(value))
+    except ValueError:  # lists of different lengths, which are refused later
+        return False
 
 
 def _setting(trained: Trained, name: str, value: Any) -> np.ndarray:

@@ -73,22 +73,20 @@ class Query(Question):
                 if name in named or name in self.evidence or name in self._bounded:
                     raise QueryError(f"{name!r} is given twice.")
                 named[name] = value
-        pieces = pieces_of(self.trained.compiled.layout, named)
+        layout = self.trained.compiled.layout
+        pieces = pieces_of(layout, named)
         if pieces is not None:
             if self.batched:
                 raise QueryError(
                     "given(...) has a list of pieces beside a batch of evidence.\n"
                     "  Hand over all evidence of the pieces in one call of given(...)."
                 )
-            return RaggedQuery([self._with(piece, demands, strict=strict) for piece in pieces])
-        return self._with(named, demands, strict=strict)
+            sized = [self.sized(told(layout, piece)) for piece in pieces]
+            return RaggedQuery([q._with(piece, demands, strict) for q, piece in zip(sized, pieces, strict=True)])
+        return self.sized(told(layout, named))._with(named, demands, strict)
 
-    def _with(self, named: Mapping[str, Any], demands: Sequence[Condition], *, strict: bool) -> Query:
-        """Returns the query with more evidence; values tell the sizes of the plates that they lie in."""
-        sizes = told(self.trained.compiled.layout, named)
-        return self.sized(sizes)._checked(named, demands, strict=strict)
-
-    def _checked(self, named: Mapping[str, Any], demands: Sequence[Condition], *, strict: bool) -> Query:
+    def _with(self, named: Mapping[str, Any], demands: Sequence[Condition], strict: bool) -> Query:
+        """Returns the query with more evidence; the plates that it lies in have their sizes."""
         compiled, ranges = self.trained.compiled, self.trained.ranges
         bounds = [
             Bounds(name, check_interval(compiled, ranges, name, value, strict=strict))

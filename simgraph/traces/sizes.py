@@ -198,6 +198,6 @@ def stand_in(values: np.ndarray, exists: np.ndarray | None) -> np.ndarray:
 
 def _first_wrong(array: np.ndarray, plate: Plate) -> str:
     if array.dtype.kind not in "iu":
-        return f"{array.dtype} values, no whole numbers" if array.ndim else f"{array[()]!r}, no whole number"
+        return f"{array.dtype} values, no whole numbers" if array.ndim else f"{array.item()!r}, no whole number"
     wrong = array[(array < plate.least) | (array > plate.most)]
     return str(wrong.ravel()[0])
