@@ -16,10 +16,11 @@ from simgraph.compile.layout import Layout
 from simgraph.compile.links import LinkOrigin, families, link_origins
 from simgraph.compile.lint import Finding, lint
 from simgraph.compile.masks import ABSENT, LATENT, OBSERVED, Form, MaskRule
-from simgraph.compile.probe import Variable, probe
+from simgraph.compile.probe import probe
+from simgraph.compile.ragged import at_both_ends, check_sizes
 from simgraph.compile.tokenizers import tokenizer_for
-from simgraph.dsl import Node, Plate
-from simgraph.errors import DeclarationError, QueryError, ShapeError, TracesError, UnknownNameError, did_you_mean
+from simgraph.dsl import Node
+from simgraph.errors import DeclarationError, QueryError, ShapeError, UnknownNameError, did_you_mean
 from simgraph.graph import Graph
 from simgraph.graph.dependence import Families
 from simgraph.graph.ragged import largest, ragged_plates, sized, stacked
@@ -76,59 +77,18 @@ def compile(graph: Graph, traces: Traces | None = None, *, observed: Form = "rel
         raise DeclarationError("the graph has no variables: every node is an object without a shape.")
     traces = graph.simulate(_PROBE, seed=seed) if traces is None else traces
     ragged = ragged_plates(graph)
-    _check_sizes(ragged, traces)
+    check_sizes(ragged, traces)
     # A plate whose size varies is the plate of its largest size, of which a trace has a part.
     whole, filled = largest(graph), traces.filled()
     variables = probe(whole, filled)
     if any(stacked(graph, name) for name in graph):
-        variables = _at_both_ends(graph, ragged, filled, variables)
+        variables = at_both_ends(graph, ragged, filled, variables)
     plates = {name: [plate.name for plate in graph[name].plates] for name in variables}
     layout = Layout({name: tokenizer_for(variable) for name, variable in variables.items()}, plates, ragged)
     readings: Readings = {}
     laws = {name: law_of(whole, name, variables, filled, readings) for name in layout.names}
     law = families(whole, layout, laws)
     return Compiled(layout, law, MaskRule(law, observed, layout.canonical), link_origins(whole, layout, laws), graph)
-
-
-def _check_sizes(ragged: Mapping[str, Plate], traces: Traces) -> None:
-    """Checks that traces tell the sizes of plates whose size varies."""
-    for name, plate in ragged.items():
-        if name not in traces.sizes:
-            raise TracesError(
-                f"the traces do not tell how many elements plate {name!r} has, which varies from {plate.least} to"
-                f" {plate.most}.\n  Simulate them with this graph, or say it:"
-                f" Traces(..., plates=..., sizes={{{name!r}: numbers}})"
-            )
-        own = traces.sizes[name]
-        if own.size and not plate.least <= own.min() <= own.max() <= plate.most:
-            raise TracesError(
-                f"the traces have {own.min()} to {own.max()} elements of plate {name!r};"
-                f" the graph declares {plate.least} to {plate.most}.\n  Simulate them with this graph."
-            )
-
-
-def _at_both_ends(
-    graph: Graph, ragged: Mapping[str, Plate], filled: Traces, variables: dict[str, Variable]
-) -> dict[str, Variable]:
-    """Returns variables with supports that hold for the least and the largest sizes of plates.
-
-    A node that receives the stack of a plate may set a bound by it: the hull is exact for bounds that are monotone in
-    the size.
-    """
-    least = {name: plate.least for name, plate in ragged.items()}
-    columns = {
-        name: filled[name][(slice(None), *(slice(least.get(plate)) for plate in filled.plates[name]))]
-        for name in filled
-    }
-    few = probe(sized(graph, least), Traces(columns, plates=filled.plates))
-    found = {}
-    for name, variable in variables.items():
-        one, other = variable.support, few[name].support
-        if one.kind in ("interval", "integers"):
-            low, high = np.minimum(one.low, other.low), np.maximum(one.high, other.high)
-            variable = replace(variable, support=replace(one, low=low, high=high))
-        found[name] = variable
-    return found
 
 
 @dataclass(frozen=True)
@@ -166,7 +126,12 @@ class Compiled:
         return found & ~torch.eye(len(names), dtype=torch.bool)
 
     def fit(self, traces: Traces) -> Compiled:
-        """Returns the compiled graph with its tokenizers fitted to traces."""
+        """Returns the compiled graph with its tokenizers fitted to traces.
+
+        Raises:
+            TracesError: If the traces do not tell the sizes of plates whose size varies.
+        """
+        check_sizes(self.layout.ragged, traces)
         fitted = {
             name: tokenizer.fit(traces[name], traces.present(name))
             for name, tokenizer in self.layout.tokenizers.items()
