@@ -4,9 +4,11 @@ import numpy as np
 import pytest
 import torch
 from samples import randomised
-from schools import counted, effect, mu, school, schools
+from schools import counted, mu, school, schools
+from torch.distributions import HalfCauchy, Normal
 
 import simgraph as sg
+from simgraph import Graph, node, plate
 from simgraph.errors import EvidenceError, QueryError, ShapeError, UnknownNameError
 from simgraph.query import RaggedQuery
 from simgraph.query.draw import Pushforward
@@ -275,19 +277,57 @@ def test_permuting_evidence_permutes_answers():
     torch.testing.assert_close(drawn[0][:, slots], drawn[1], rtol=1e-3, atol=1e-3)
 
 
+def test_the_program_of_the_schools_runs_as_written(tiny):
+    many = plate("school", size=(4, 16))
+
+    @node
+    def mu():
+        return Normal(0.0, 5.0)
+
+    @node
+    def tau():
+        return HalfCauchy(5.0)
+
+    @node(plates=many)
+    def effect(mu, tau):
+        return Normal(mu, tau)
+
+    @node(plates=many)
+    def score(effect):
+        return Normal(effect, 10.0)
+
+    graph = Graph(mu, tau, effect, score)
+    own = sg.fit(graph, num_simulations=300, preset=tiny, progress=False)
+    y = [28.0, 8.0, -3.0, 7.0, -1.0, 1.0, 18.0, 12.0]
+    assert shape(own.given(score=y).sample("mu", "effect", num_samples=3)) == {"mu": (3,), "effect": (3, 8)}
+    assert shape(own.do(mu=0.0).sample("score", num_samples=3, at={"school": 16})) == (3, 16)
+    assert shape(graph.simulate(given=own.given(score=y[:7]).sample(["mu", "effect"], num_samples=3)).trace(0)) == {
+        "mu": (),
+        "effect": (7,),
+        "score": (7,),
+    }
+
+
 @pytest.mark.slow
 def test_a_size_that_training_never_saw_is_answered():
-    graph = sg.Graph(mu, effect, schools["score"])
-    sizes = np.random.default_rng(0).choice([2, 3, 5], 6000)
-    traces = graph.simulate(6000, seed=0, sizes={"school": sizes})
-    settings = sg.Settings(steps=1500, batch_size=128, architecture=sg.Architecture(width=32, depth=3, heads=2))
-    own = sg.fit(graph, traces, preset=settings, progress=False)
-    for y in ([0.5, 1.0, -0.5, 2.0], [0.5, 1.0]):  # four is new, two is not
-        draws = own.given(score=y).sample("mu", "effect", num_samples=4000, seed=0)
-        precision = 1 + len(y) / 2
-        mean = sum(y) / 2 / precision
-        # A small network, shortly trained: a tenth of the prior's standard deviation is what it is held to.
-        assert float(draws["mu"].mean()) == pytest.approx(mean, abs=0.1)
-        assert float(draws["mu"].std()) == pytest.approx(precision**-0.5, abs=0.1)
-        expected = (torch.tensor(y) + mean) / 2
-        assert (draws["effect"].mean(0) - expected).abs().max() < 0.15
+    @node(plates=school)
+    def x(mu):
+        return Normal(mu, 1.0)
+
+    graph = Graph(mu, x)
+    sizes = np.random.default_rng(0).choice([2, 3, 5], 4000)
+    traces = graph.simulate(4000, seed=0, sizes={"school": sizes})
+    architecture = sg.Architecture(width=32, depth=3, heads=2)
+    settings = sg.Settings(steps=600, batch_size=128, patience=50, architecture=architecture)
+    question = dict(given=["x"], of=["mu"])
+    own = sg.fit(graph, traces, preset=settings, queries=[question], progress=False)
+    for count in (3, 4, 5):  # four is the new one
+        y = np.random.default_rng(1).normal(size=(20, count)) * 2**0.5
+        draws = own.given(x=y).sample("mu", num_samples=1000, seed=0)
+        sd = (1 + count) ** -0.5  # of the exact posterior, whose mean is sum / (1 + count)
+        off = (draws.mean(1) - torch.tensor(y.sum(1) / (1 + count))) / sd
+        # In units of that: 1000 draws alone are off by 0.03. The network was trained for a minute, and was off by 0.07
+        # to 0.12 with a standard deviation 1.02 to 1.10 times the exact one; without any evidence it would be off by
+        # the square root of the count.
+        assert float(off.square().mean().sqrt()) < 0.3
+        assert float((draws.std(1) / sd).mean()) == pytest.approx(1.0, abs=0.2)
