@@ -51,12 +51,13 @@ def main(fast: bool) -> None:
     print(schools)
     traces = schools.simulate(3_000 if fast else 10_000, seed=0)
     print(traces)
-    model = sg.fit(schools, traces, seed=0, preset="fast" if fast else "default", time_limit=25 if fast else None)
+    model = sg.fit(schools, traces, seed=0, preset="fast" if fast else "default", time_limit=20 if fast else None)
     print(model)
 
+    count = 300 if fast else 2_000
     eight = model.given(score=scores, error=errors)
-    learned = eight.sample("mu", "effect", num_samples=1_000, seed=1)
-    right = eight.sample("mu", "effect", num_samples=1_000, seed=1, exact=True)
+    learned = eight.sample("mu", "effect", num_samples=count, seed=1)
+    right = eight.sample("mu", "effect", num_samples=count, seed=1, exact=True)
     print(right)
     print("what coaching brought, as measured, by the network alone, and corrected by the graph's own density:")
     for number, letter in enumerate("ABCDEFGH"):
@@ -67,14 +68,14 @@ def main(fast: bool) -> None:
     print(f"on average over all such schools: {_told(learned['mu'])}, corrected {_told(right['mu'])} (NUTS: 4.4 ± 3.3)")
 
     # The same model, other schools: five of them, and two states of different size at once.
-    five = model.given(score=scores[:5], error=errors[:5]).sample("mu", num_samples=1_000, seed=1, exact=True)
+    five = model.given(score=scores[:5], error=errors[:5]).sample("mu", num_samples=count, seed=1, exact=True)
     print(f"from the first five schools alone: {_told(five)}")
     states = model.given(score=[scores[:4], scores], error=[errors[:4], errors])
-    for draws in states.sample("effect", num_samples=1_000, seed=1):
+    for draws in states.sample("effect", num_samples=count, seed=1):
         print(
             f"a state of {draws.shape[1]} schools: effects from {draws.mean(0).min():.1f} to {draws.mean(0).max():.1f}"
         )
-    joint = model.sample(num_samples=1_000, seed=1, at={"school": 12})
+    joint = model.sample(num_samples=count, seed=1, at={"school": 12})
     print(f"before any evidence, twelve schools differ by {joint['effect'].std(1).median():.1f} in the median")
 
 

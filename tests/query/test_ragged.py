@@ -319,7 +319,7 @@ def test_a_size_that_training_never_saw_is_answered():
     traces = graph.simulate(4000, seed=0, sizes={"school": sizes})
     architecture = sg.Architecture(width=32, depth=3, heads=2)
     settings = sg.Settings(steps=600, batch_size=128, patience=50, architecture=architecture)
-    question = dict(given=["x"], of=["mu"])
+    question = {"given": ["x"], "of": ["mu"]}
     own = sg.fit(graph, traces, preset=settings, queries=[question], progress=False)
     for count in (3, 4, 5):  # four is the new one
         y = np.random.default_rng(1).normal(size=(20, count)) * 2**0.5
