@@ -65,7 +65,7 @@ def main(fast: bool) -> None:
             f"  school {letter}: {scores[number]:5.1f} ± {errors[number]:4.1f}"
             f"   {_told(learned['effect'][:, number])}   {_told(right['effect'][:, number])}"
         )
-    print(f"on average over all such schools: {_told(learned['mu'])}, corrected {_told(right['mu'])} (NUTS: 4.4 ± 3.3)")
+    print(f"on average over all such schools: {_told(learned['mu'])}, corrected {_told(right['mu'])}")
 
     # The same model, other schools: five of them, and two states of different size at once.
     five = model.given(score=scores[:5], error=errors[:5]).sample("mu", num_samples=count, seed=1, exact=True)
