@@ -214,6 +214,20 @@ def test_what_does_not_exist_cannot_fail():
         assert not (failed & ~found.exists(last.name).reshape(500, -1)).any()
 
 
+def test_dropped_traces_take_their_sizes_along():
+    @node
+    def picky(effect, rng):
+        if len(effect) == 3:
+            raise RuntimeError("no")
+        return 0.0
+
+    with pytest.warns(SamplingBiasWarning):
+        found = Graph(mu, effect, picky).simulate(50, seed=0, on_failure="drop")
+    assert set(found.sizes["school"].tolist()) == {2, 4, 5}
+    np.testing.assert_array_equal(found.exists("effect").sum(1), found.sizes["school"])
+    assert not np.isnan(found["effect"][found.exists("effect")]).any()
+
+
 def test_failures_below_a_stack_are_counted_once():
     @node
     def broken(effect, rng):

@@ -131,6 +131,17 @@ def test_training_learns_from_ragged_traces():
     assert both[0].history["validation_loss"] == both[1].history["validation_loss"]
 
 
+def test_training_learns_where_values_are_missing_too():
+    traces = counted.simulate(60, seed=0)
+    columns = {name: traces[name].copy() for name in traces}
+    columns["score"][:6] = np.nan  # failed
+    columns["level"][3:9] = np.nan
+    traces = Traces(columns, plates=traces.plates, sizes=traces.sizes)
+    assert traces.missing("score").sum() == traces.sizes["school"][:6].sum()
+    found = train(sg.compile(counted, traces), traces, TINY, seed=1, progress=False)
+    assert np.isfinite(found.history["validation_loss"]).all()
+
+
 def test_a_file_keeps_the_range(tmp_path):
     model = sg.fit(schools, num_simulations=40, preset=TINY, progress=False)
     model.save(tmp_path / "model.sg")
