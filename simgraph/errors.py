@@ -1,4 +1,4 @@
-"""Every error that simgraph raises, and the two helpers that make messages useful.
+"""Every error that simgraph raises, and the helpers that make messages useful.
 
 A message says what is wrong, where it was declared, why it matters and how to mend it; its first line
 is complete on its own. There is one class per cause, so that callers can catch exactly what they mean.
@@ -10,6 +10,8 @@ import difflib
 import functools
 import inspect
 import os
+import sys
+import warnings
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -41,6 +43,7 @@ __all__ = [
     "UnknownParentError",
     "did_you_mean",
     "listed",
+    "warn",
     "where",
 ]
 
@@ -179,6 +182,20 @@ class OutOfRangeWarning(SimgraphWarning):
 def listed(names: Iterable[Any]) -> str:
     """Formats names as a comma-separated list; ``(none)`` when empty."""
     return ", ".join(str(name) for name in names) or "(none)"
+
+
+def warn(message: str, category: type[SimgraphWarning] = SimgraphWarning) -> None:
+    """Warns at the line outside of simgraph that led here, however many calls lie between.
+
+    Args:
+        message: What is doubtful, why, and what to do.
+        category: The class of the warning.
+    """
+    home, level = os.path.dirname(__file__) + os.sep, 2
+    frame = sys._getframe(1)
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(home):
+        frame, level = frame.f_back, level + 1
+    warnings.warn(message, category, stacklevel=level)
 
 
 def did_you_mean(name: str, known: Iterable[str], label: str = "Known names") -> str:

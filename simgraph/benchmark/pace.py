@@ -32,9 +32,10 @@ def prepare(compiled: Compiled, traces: Traces, settings: Settings, seed: int) -
     with isolated():
         torch.manual_seed(integer_seed(seed, "pace"))
         denoiser = build(compiled, settings.architecture)
-    run = _Run(compiled, denoiser, Conditions(compiled), settings, generator)
+    tokens = compiled.layout.tokenize_traces(traces, generator)
+    run = _Run(compiled, denoiser, Conditions(compiled), settings, generator, tokens.exists)
     run.set_rate(0.5)
-    return run, compiled.layout.tokenize_traces(traces, generator)
+    return run, tokens
 
 
 def step_seconds(compiled: Compiled, traces: Traces, settings: Settings, seed: int) -> float:

@@ -26,7 +26,7 @@ from simgraph.diagnostics import c2st
 from simgraph.dsl import Node, node
 from simgraph.errors import DeclarationError, RestrictionError, SimgraphWarning, listed
 from simgraph.graph import Graph
-from simgraph.query import Model, Query, between, constraint, fit, where
+from simgraph.query import Model, Query, RaggedQuery, between, constraint, fit, where
 from simgraph.query.restrictions import Condition
 
 __all__ = ["main"]
@@ -223,7 +223,7 @@ def _normal(error: np.ndarray, variance: float) -> np.ndarray:
     return multivariate_normal(cov=variance * np.eye(error.shape[-1])).logpdf(error)
 
 
-def _answer(query: Query, method: str, num_samples: int) -> tuple[np.ndarray | None, dict[str, Any]]:
+def _answer(query: Query | RaggedQuery, method: str, num_samples: int) -> tuple[np.ndarray | None, dict[str, Any]]:
     """Returns draws (draws, 4) of theta and x, if there are any within the time limit; and how they came about."""
     begin = time.monotonic()
     with warnings.catch_warnings():

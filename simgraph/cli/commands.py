@@ -9,11 +9,11 @@ from typing import Annotated, Any
 from typer import Option
 
 from simgraph import files
-from simgraph.cli.evidence import evidence
+from simgraph.cli.evidence import evidence, sizes
 from simgraph.cli.graph_file import load_graph
 from simgraph.cli.output import check_out, write_csv, write_samples
 from simgraph.compile import compile
-from simgraph.dsl import Node
+from simgraph.dsl import Node, Plate
 from simgraph.errors import DeclarationError
 from simgraph.query import Samples, fit, load
 
@@ -88,6 +88,10 @@ def sample(
             " An interval: --given x=0.1..0.4, x=0.1.. or x=..0.4. One element: --given y[1]=0.1..0.4."
         ),
     ] = None,
+    at: Annotated[
+        list[str] | None,
+        Option(help="Elements of a plate whose size varies, where no evidence tells: --at school=7."),
+    ] = None,
     num_samples: Annotated[int, Option(help="Number of draws.")] = 1000,
     seed: Annotated[int | None, Option(help="Seed of the draws; fresh ones every time if there is none.")] = None,
     out: Annotated[
@@ -102,9 +106,13 @@ def sample(
     if out is not None:
         check_out(out)
     trained = load(model / MODEL if model.is_dir() else model)
-    shapes = {name: part.variable.shape for name, part in trained.compiled.layout.tokenizers.items()}
+    there, layout = sizes(at or ()), trained.compiled.layout
+    # What is no size of the plate is refused below, with all other questions that do not fit.
+    fitting = {plate: size for plate, size in there.items() if _in_range(layout.ragged.get(plate), size)}
+    layout = layout.sized(fitting)
+    shapes = {name: part.variable.shape for name, part in layout.tokenizers.items()}
     named: dict[str | Node, Any] = dict(evidence(given or (), shapes).items())
-    samples: Samples = trained.given(named).sample(list(of or ()), num_samples=num_samples, seed=seed)
+    samples: Samples = trained.given(named).sample(list(of or ()), num_samples=num_samples, seed=seed, at=there)
     if out is None:
         print(samples)
     else:
@@ -149,6 +157,10 @@ def benchmark(
     plan = Plan(preset, time_limit, tuple(_words(classifiers)), questions, draws)
     run(tasks, _numbers(budgets), range(seeds), out, plan, against=_words(against))
     print(f"\nReport: {out / 'benchmark.md'}")
+
+
+def _in_range(plate: Plate | None, size: int) -> bool:
+    return plate is not None and plate.least <= size <= plate.most
 
 
 def _numbers(text: str) -> list[int]:

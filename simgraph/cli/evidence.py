@@ -11,7 +11,7 @@ import numpy as np
 from simgraph.errors import QueryError, UnknownNameError, did_you_mean
 from simgraph.query import Interval, above, below, between, missing
 
-__all__ = ["evidence"]
+__all__ = ["evidence", "sizes"]
 
 _EXAMPLES = "For example: x=0.5, y=[1,2], x=0.1..0.4, x=0.1.., x=..0.4, y[1]=0.1..0.4"
 
@@ -61,6 +61,27 @@ def evidence(texts: Sequence[str], shapes: Mapping[str, tuple[int, ...]]) -> dic
             whole[name] = found
     joined = {name: _joined(name, own, shapes[name]) for name, own in parts.items()}
     return {name: _missing(value) for name, value in (whole | joined).items()}
+
+
+def sizes(texts: Sequence[str]) -> dict[str, int]:
+    """Reads sizes of plates from what stands behind ``--at``.
+
+    Raises:
+        QueryError: If a piece is not of the form ``plate=number``, or names a plate twice.
+
+    Example:
+        >>> sizes(["school=7"])
+        {'school': 7}
+    """
+    found: dict[str, int] = {}
+    for text in texts:
+        name, _, value = (part.strip() for part in text.partition("="))
+        if not name or not value.isdecimal():
+            raise QueryError(f"--at {text!r} is not of the form plate=number.\n  For example: --at school=7")
+        if name in found:
+            raise QueryError(f"--at names {name!r} twice.\n  Give each plate once.")
+        found[name] = int(value)
+    return found
 
 
 def _number(text: str) -> np.ndarray | None:

@@ -17,11 +17,13 @@ from simgraph.compile.links import LinkOrigin, families, link_origins
 from simgraph.compile.lint import Finding, lint
 from simgraph.compile.masks import ABSENT, LATENT, OBSERVED, Form, MaskRule
 from simgraph.compile.probe import probe
+from simgraph.compile.ragged import at_both_ends, check_sizes
 from simgraph.compile.tokenizers import tokenizer_for
 from simgraph.dsl import Node
 from simgraph.errors import DeclarationError, QueryError, ShapeError, UnknownNameError, did_you_mean
 from simgraph.graph import Graph
 from simgraph.graph.dependence import Families
+from simgraph.graph.ragged import largest, ragged_plates, sized, stacked
 from simgraph.traces import Traces
 
 if TYPE_CHECKING:
@@ -74,13 +76,19 @@ def compile(graph: Graph, traces: Traces | None = None, *, observed: Form = "rel
     if not graph.variables:
         raise DeclarationError("the graph has no variables: every node is an object without a shape.")
     traces = graph.simulate(_PROBE, seed=seed) if traces is None else traces
-    variables = probe(graph, traces)
+    ragged = ragged_plates(graph)
+    check_sizes(ragged, traces)
+    # A plate whose size varies is the plate of its largest size, of which a trace has a part.
+    whole, filled = largest(graph), traces.filled()
+    variables = probe(whole, filled)
+    if any(stacked(graph, name) for name in graph):
+        variables = at_both_ends(graph, ragged, filled, variables)
     plates = {name: [plate.name for plate in graph[name].plates] for name in variables}
-    layout = Layout({name: tokenizer_for(variable) for name, variable in variables.items()}, plates)
+    layout = Layout({name: tokenizer_for(variable) for name, variable in variables.items()}, plates, ragged)
     readings: Readings = {}
-    laws = {name: law_of(graph, name, variables, traces, readings) for name in layout.names}
-    law = families(graph, layout, laws)
-    return Compiled(layout, law, MaskRule(law, observed, layout.canonical), link_origins(graph, layout, laws), graph)
+    laws = {name: law_of(whole, name, variables, filled, readings) for name in layout.names}
+    law = families(whole, layout, laws)
+    return Compiled(layout, law, MaskRule(law, observed, layout.canonical), link_origins(whole, layout, laws), graph)
 
 
 @dataclass(frozen=True)
@@ -118,12 +126,29 @@ class Compiled:
         return found & ~torch.eye(len(names), dtype=torch.bool)
 
     def fit(self, traces: Traces) -> Compiled:
-        """Returns the compiled graph with its tokenizers fitted to traces."""
+        """Returns the compiled graph with its tokenizers fitted to traces.
+
+        Raises:
+            TracesError: If the traces do not tell the sizes of plates whose size varies.
+        """
+        check_sizes(self.layout.ragged, traces)
         fitted = {
             name: tokenizer.fit(traces[name], traces.present(name))
             for name, tokenizer in self.layout.tokenizers.items()
         }
-        return replace(self, layout=Layout(fitted, self.layout.plates))
+        return replace(self, layout=Layout(fitted, self.layout.plates, self.layout.ragged))
+
+    def sized(self, sizes: Mapping[str, int]) -> Compiled:
+        """Returns the compiled graph in which some plates whose size varies have one size.
+
+        Args:
+            sizes: Sizes by name of plates, each within the plate's range.
+        """
+        if not sizes:
+            return self
+        rule = self.rule.among(self.layout.within(sizes))
+        graph = None if self.graph is None else sized(self.graph, sizes)
+        return Compiled(self.layout.sized(sizes), rule.families, rule, self.links, graph)
 
     def states(self, given: Names | Mapping[Any, Any] = (), of: Names | None = None) -> Tensor:
         """Returns the condition state of each token in a query.

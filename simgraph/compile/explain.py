@@ -38,7 +38,7 @@ def explain(layout: Layout, families: Families, links: Sequence[LinkOrigin], for
                 name,
                 str(slots.stop - slots.start),
                 f"{slots.start}..{slots.stop - 1}",
-                f"{plates} {variable.shape}" if plates else str(variable.shape),
+                f"{plates} {layout.shape_text(name)}" if plates else str(variable.shape),
                 str(variable.support),
                 f"{tokenizer.kind} (width {tokenizer.width})",
             )

@@ -74,7 +74,7 @@ def _received_shape(graph: Graph, node: Node, parent: str, variables: Mapping[st
     if graph[parent].is_opaque:
         return ()
     shared = {plate.name for plate in node.plates}
-    stacked = tuple(plate.size for plate in graph[parent].plates if plate.name not in shared)
+    stacked = tuple(plate.most for plate in graph[parent].plates if plate.name not in shared)
     return stacked + variables[parent].event_shape
 
 

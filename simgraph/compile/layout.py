@@ -4,20 +4,23 @@ A layout lists the tokens of a graph in order: variables in topological order, p
 event elements inside. Elements of a plate share the identifiers of their event elements, because they
 are exchangeable; which of them belong together is kept as plate coordinates.
 
-``Tokens`` is a batch of token values. It is ragged-ready: a mask says which tokens exist, and each
-token may carry an index value (the point at which a function was evaluated).
+A plate whose size varies has slots for its largest size; a trace, or a query, has a part of them. ``Tokens`` is a
+batch of token values, with masks that say which tokens *exist* in each row, and which have a value (a failed
+simulation leaves tokens that exist without one). Each token may carry an index value (the point at which a function was
+evaluated).
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from simgraph.compile.tokenizers import Tokenizer
+from simgraph.dsl import Plate
 from simgraph.traces import Traces
 
 __all__ = ["Layout", "Tokens"]
@@ -29,19 +32,22 @@ class Tokens:
 
     Attributes:
         values: Float tensor (batch, tokens, width); features beyond a token's own width are zero.
-        present: Boolean tensor (batch, tokens): which tokens exist.
+        present: Boolean tensor (batch, tokens): which tokens have a value.
         index: Float tensor (batch, tokens, index dimensions), or None.
+        exists: Boolean tensor (batch, tokens): which tokens the row has at all; None if it has all of them.
     """
 
     values: Tensor
     present: Tensor
     index: Tensor | None = None
+    exists: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.values)
 
     def __getitem__(self, rows: Tensor | slice) -> Tokens:
-        return Tokens(self.values[rows], self.present[rows], None if self.index is None else self.index[rows])
+        index, exists = (None if part is None else part[rows] for part in (self.index, self.exists))
+        return Tokens(self.values[rows], self.present[rows], index, exists)
 
 
 class Layout:
@@ -50,6 +56,7 @@ class Layout:
     Args:
         tokenizers: Tokenizers by variable, in topological order.
         plates: Plate names of each variable, outermost first.
+        ragged: Plates whose size varies, by name; their variables have the largest size.
 
     Attributes:
         tokens: The tokens in order, each a pair (name, index of its element in the variable's array).
@@ -60,8 +67,14 @@ class Layout:
         variables: Long tensor (tokens,): number of each token's variable.
     """
 
-    def __init__(self, tokenizers: Mapping[str, Tokenizer], plates: Mapping[str, Sequence[str]]) -> None:
+    def __init__(
+        self,
+        tokenizers: Mapping[str, Tokenizer],
+        plates: Mapping[str, Sequence[str]],
+        ragged: Mapping[str, Plate] | None = None,
+    ) -> None:
         self.tokenizers = dict(tokenizers)
+        self.ragged = dict(ragged or {})
         self.plates = {name: tuple(plates[name]) for name in tokenizers}
         self.plate_names = tuple(dict.fromkeys(plate for name in tokenizers for plate in self.plates[name]))
         self.tokens: list[tuple[str, tuple[int, ...]]] = []
@@ -101,6 +114,34 @@ class Layout:
     def width(self) -> int:
         """Number of features of the widest token."""
         return int(self.widths.max())
+
+    def sized(self, sizes: Mapping[str, int]) -> Layout:
+        """Returns the layout in which some ragged plates have one size; it has the tokens of :meth:`within`."""
+        tokenizers = {}
+        for name, tokenizer in self.tokenizers.items():
+            old = zip(self.plates[name], tokenizer.variable.plate_shape, strict=True)
+            shape = tuple(sizes.get(plate, size) for plate, size in old)
+            tokenizers[name] = replace(tokenizer, variable=replace(tokenizer.variable, plate_shape=shape))
+        rest = {name: plate for name, plate in self.ragged.items() if name not in sizes}
+        return Layout(tokenizers, self.plates, rest)
+
+    def within(self, sizes: Mapping[str, int | np.ndarray]) -> Tensor:
+        """Returns which tokens exist where plates have these sizes: boolean (tokens,), or (batch, tokens)."""
+        found = torch.ones(len(self), dtype=torch.bool)
+        for plate, size in sizes.items():
+            inside = self.coordinates[self.plate_names.index(plate)] < torch.as_tensor(size).unsqueeze(-1)
+            found = found & inside
+        return found
+
+    def spans(self, name: str) -> list[str]:
+        """Returns the sizes of a variable's plates as a person would write them: ``8``, or ``4..16``."""
+        sizes = zip(self.plates[name], self.tokenizers[name].variable.plate_shape, strict=True)
+        return [self.ragged[plate].span if plate in self.ragged else str(size) for plate, size in sizes]
+
+    def shape_text(self, name: str) -> str:
+        """Returns the shape of a variable as a person would write it: ``(4..16, 2)`` in a plate of 4 to 16 elements."""
+        sizes = [*self.spans(name), *map(str, self.tokenizers[name].variable.event_shape)]
+        return f"({', '.join(sizes)}{',' if len(sizes) == 1 else ''})"
 
     def slots(self, name: str) -> slice:
         """Returns the slots of a variable's tokens."""
@@ -162,8 +203,9 @@ class Layout:
         return torch.cat(parts, 1)
 
     def tokenize_traces(self, traces: Traces, generator: torch.Generator | None = None) -> Tokens:
-        """Maps whole traces to tokens; missing entries become tokens that do not exist."""
+        """Maps whole traces to tokens; missing entries become tokens without a value."""
         values = [self.tokenize(name, traces[name], generator) for name in self.names]
         present = [self.token_mask(name, traces.present(name)) for name in self.names]
         together = torch.cat(present, 1)
-        return Tokens(torch.cat(values, 1) * together.unsqueeze(-1), together)
+        exists = self.within({plate: traces.sizes[plate] for plate in self.ragged}) if self.ragged else None
+        return Tokens(torch.cat(values, 1) * together.unsqueeze(-1), together, exists=exists)

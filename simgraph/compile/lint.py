@@ -15,6 +15,7 @@ from simgraph.errors import SimgraphError, listed
 from simgraph.graph import Graph
 from simgraph.graph.bitsets import unpack
 from simgraph.graph.dependence import Dependence
+from simgraph.graph.ragged import largest
 from simgraph.traces import Traces
 from simgraph.traces.batch import Inputs
 from simgraph.traces.evaluate import evaluate
@@ -55,6 +56,7 @@ def lint(compiled: Compiled, depth: int, budget: int = _BUDGET) -> list[Finding]
     graph = compiled.graph
     if graph is None:
         return [*_budget(compiled, budget), *_depth(compiled, depth)]
+    graph = largest(graph)
     traces = graph.simulate(_TRACES, seed=0, progress=False, on_failure="missing")
     return [
         *_unused_nodes(graph),

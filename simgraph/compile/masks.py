@@ -39,6 +39,9 @@ ABSENT, LATENT, OBSERVED = 0, 1, 2
 
 STATE_NAMES = {LATENT: "latent", OBSERVED: "observed", ABSENT: "absent"}
 
+_MOST_KNOWN = 256
+"""Sets of tokens of which the rule is kept."""
+
 _MOST_WORDS = 2**22
 """Words of token sets that are worked on at a time."""
 
@@ -58,18 +61,22 @@ class MaskRule:
     form: Form = "relay"
     canonical: tuple[int, ...] | None = None
 
-    def edge_mask(self, states: Tensor, depth: int) -> Tensor:
+    def edge_mask(self, states: Tensor, depth: int, exists: Tensor | None = None) -> Tensor:
         """Returns M_E for a batch of condition states.
 
         Args:
             states: Integer tensor (batch, tokens) of ABSENT, LATENT and OBSERVED.
             depth: Number of attention layers.
+            exists: Boolean tensor (batch, tokens): which tokens each row has at all; None for all of them. A token
+                that does not exist has no edges, where an absent one is marginalised. Its state is ABSENT.
 
         Returns:
             Boolean tensor (batch, tokens, tokens); entry (i, j): token i may attend to token j. The
             diagonal is true.
         """
         tokens = states.shape[1]
+        if exists is not None and not exists.all():
+            return self._ragged_mask(states, depth, exists)
         masks = torch.empty((*states.shape, tokens), dtype=torch.bool)
         for rows, dependence in self._dependence(states):
             readable = self._readable(dependence)
@@ -86,6 +93,34 @@ class MaskRule:
         """Returns D: boolean (batch, tokens, tokens), entry (i, j): latent token i may depend on token j."""
         depends = [unpack(dependence.depends, states.shape[1]) for _, dependence in self._dependence(states)]
         return torch.from_numpy(np.concatenate(depends))
+
+    def among(self, tokens: Tensor) -> MaskRule:
+        """Returns the rule where only some tokens exist, boolean (tokens,)."""
+        key = tokens.numpy().tobytes()
+        if key not in self._known:
+            if len(self._known) >= _MOST_KNOWN:
+                self._known.clear()
+            place = (tokens.cumsum(0) - 1).tolist()
+            order = self.canonical
+            kept = None if order is None else tuple(place[token] for token in order if tokens[token])
+            self._known[key] = MaskRule(self.families.among(tokens), self.form, kept)
+        return self._known[key]
+
+    def _ragged_mask(self, states: Tensor, depth: int, exists: Tensor) -> Tensor:
+        """Returns M_E where rows have different tokens; those with the same ones are worked on together."""
+        masks = torch.eye(states.shape[1], dtype=torch.bool).repeat(len(states), 1, 1)
+        kinds, which = torch.unique(exists, dim=0, return_inverse=True)
+        for number, kind in enumerate(kinds):
+            rows, here = (which == number).nonzero().flatten(), kind.nonzero().flatten()
+            if len(here):
+                found = self.among(kind).edge_mask(states[rows][:, here], depth)
+                masks[rows[:, None, None], here[:, None], here] = found
+        return masks
+
+    @cached_property
+    def _known(self) -> dict[bytes, MaskRule]:
+        """The rules of tokens that were asked for."""
+        return {}
 
     @cached_property
     def shortcuts(self) -> Shortcuts:

@@ -68,8 +68,8 @@ class Node:
 
     @property
     def plate_shape(self) -> tuple[int, ...]:
-        """Sizes of the plates, outermost first."""
-        return tuple(plate.size for plate in self.plates)
+        """Sizes of the plates, outermost first; the largest one of a plate whose size varies."""
+        return tuple(plate.most for plate in self.plates)
 
     @property
     def is_opaque(self) -> bool:

@@ -55,6 +55,14 @@ class Families:
         members = torch.ones(1, tokens, dtype=torch.bool)
         return cls(members, torch.zeros_like(members))
 
+    def among(self, tokens: Tensor) -> Families:
+        """Returns the factorisation where only some tokens (tokens,) exist: a token that does not has no edges.
+
+        That is not to marginalise it: an absent token joins its neighbours, one that does not exist never did.
+        """
+        kept = self.members[:, tokens].any(1)
+        return Families(self.members[kept][:, tokens], self.parents[kept][:, tokens])
+
     @cached_property
     def incidence(self) -> Incidence:
         """Which token is in which family, in the forms that queries read."""

@@ -6,7 +6,7 @@ import html
 from collections.abc import Callable, Iterable
 from typing import Literal
 
-from simgraph.dsl import Node
+from simgraph.dsl import Node, Plate
 from simgraph.errors import DeclarationError, did_you_mean
 from simgraph.graph.graph import Graph
 from simgraph.text import table
@@ -70,7 +70,7 @@ def _ordered(graph: Graph) -> list[Node]:
 
 
 def _row(node: Node) -> tuple[str, str, str, str]:
-    plates = "".join(f"{plate.name}={plate.size} × " for plate in node.plates)
+    plates = "".join(f"{plate.name}={plate.span} × " for plate in node.plates)
     if node.is_opaque:
         shape = "(any object)"
     elif node.shape is None:
@@ -122,9 +122,14 @@ def _graphviz(graph: Graph, roles: _Roles) -> str:
     return "\n".join([*lines, "}"])
 
 
+def _label(plate: Plate) -> str:
+    """Returns what a frame around the elements of a plate is called; drawings take no dots in a name."""
+    return f"{plate.name}_{plate.span.replace('..', '_to_')}"
+
+
 def _by_plates(graph: Graph) -> dict[tuple[str, ...], list[str]]:
     """Groups names by the labels of their plates, those outside of every plate first."""
     groups: dict[tuple[str, ...], list[str]] = {(): []}
     for node in _ordered(graph):
-        groups.setdefault(tuple(f"{plate.name}_{plate.size}" for plate in node.plates), []).append(node.name)
+        groups.setdefault(tuple(map(_label, node.plates)), []).append(node.name)
     return groups

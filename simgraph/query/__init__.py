@@ -7,6 +7,7 @@ from simgraph.query.intervene import Intervention
 from simgraph.query.methods import Guided, Rejection, Splitting
 from simgraph.query.model import Model, fit, load
 from simgraph.query.query import Query
+from simgraph.query.ragged import RaggedQuery
 from simgraph.query.restrictions import constraint, where
 from simgraph.query.samples import Samples
 from simgraph.query.solvers import Heun, Multistep, Sampler
@@ -21,6 +22,7 @@ __all__ = [
     "Model",
     "Multistep",
     "Query",
+    "RaggedQuery",
     "Rejection",
     "Sampler",
     "Samples",

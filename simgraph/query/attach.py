@@ -13,7 +13,7 @@ from simgraph.query.intervals import Interval
 from simgraph.query.question import Question
 from simgraph.query.restrictions import Bounds, Condition, Restriction
 
-__all__ = ["Attached", "attach"]
+__all__ = ["Attached", "attach", "sort"]
 
 
 @dataclass(frozen=True)
@@ -33,50 +33,24 @@ class Attached:
     restrictions: tuple[Restriction, ...]
 
 
-def attach(question: Question, conditions: Sequence[Any], values: Mapping[str, Any], *, strict: bool) -> Attached:
-    """Adds values, intervals, constraints and predicates to what a question knows.
+def sort(
+    question: Question, conditions: Sequence[Any], values: Mapping[str, Any]
+) -> tuple[dict[str, Any], list[Condition]]:
+    """Sorts what ``given`` is handed into values by name, each name once, and conditions.
 
     Args:
         question: The question.
         conditions: Mappings from names or nodes to values, and conditions.
         values: Values by name.
-        strict: Whether evidence far outside of the training range is an error instead of a warning.
 
     Raises:
-        QueryError: If a name is given twice, batches differ in size, or something is no condition.
+        QueryError: If a name is given twice, or something is no condition.
         UnknownNameError: If a name is not in the model.
-        EvidenceError, ShapeError, SupportError: If a value does not fit its variable.
     """
-    named = _named(question, [c for c in conditions if not isinstance(c, Condition)], values)
-    compiled, ranges = question.trained.compiled, question.trained.ranges
-    bounds = [
-        Bounds(name, check_interval(compiled, ranges, name, value, strict=strict))
-        for name, value in named.items()
-        if isinstance(value, Interval)
-    ]
-    points = {name: value for name, value in named.items() if not isinstance(value, Interval)}
-    evidence = question.evidence | check(compiled, ranges, points, strict=strict)
-    sizes = {len(piece.values) for piece in evidence.values() if piece.batched}
-    if len(sizes) > 1:
-        raise QueryError(f"given(...) has batches of different sizes: {sorted(sizes)}.")
-    demands = [condition for condition in conditions if isinstance(condition, Condition)]
-    restrictions = (*question.restrictions, *bounds, *demands)
-    whole = {name for name, piece in evidence.items() if piece.observed.all()}
-    for restriction in restrictions:
-        if isinstance(restriction, Condition):
-            restriction.check(compiled.layout.names)
-        if whole.issuperset(restriction.names):
-            raise QueryError(
-                f"{restriction} reads nothing but what is given, so it is already decided.\n  Leave it out."
-            )
-    return Attached(evidence, max(sizes, default=1), bool(sizes), restrictions)
-
-
-def _named(question: Question, mappings: Sequence[Any], values: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns all values by name, each name once."""
     bounded = [restriction.name for restriction in question.restrictions if isinstance(restriction, Bounds)]
+    demands = [condition for condition in conditions if isinstance(condition, Condition)]
     named: dict[str, Any] = {}
-    for mapping in (*mappings, values):
+    for mapping in (*(condition for condition in conditions if not isinstance(condition, Condition)), values):
         if not isinstance(mapping, Mapping):
             raise QueryError(
                 f"given(...) takes mappings from names to values, or conditions, not {mapping!r}.\n"
@@ -89,4 +63,40 @@ def _named(question: Question, mappings: Sequence[Any], values: Mapping[str, Any
             if name in named or name in question.evidence or name in bounded:
                 raise QueryError(f"{name!r} is given twice.")
             named[name] = value
-    return named
+    return named, demands
+
+
+def attach(question: Question, named: Mapping[str, Any], demands: Sequence[Condition], *, strict: bool) -> Attached:
+    """Adds values, intervals, constraints and predicates to what a question knows.
+
+    Args:
+        question: The question; the plates that the values lie in have their sizes.
+        named: Values and intervals by name.
+        demands: Constraints and predicates.
+        strict: Whether evidence far outside of the training range is an error instead of a warning.
+
+    Raises:
+        QueryError: If batches differ in size, or a condition is already decided.
+        EvidenceError, ShapeError, SupportError: If a value does not fit its variable.
+    """
+    compiled, ranges = question.trained.compiled, question.trained.ranges
+    bounds = [
+        Bounds(name, check_interval(compiled, ranges, name, value, strict=strict))
+        for name, value in named.items()
+        if isinstance(value, Interval)
+    ]
+    points = {name: value for name, value in named.items() if not isinstance(value, Interval)}
+    evidence = question.evidence | check(compiled, ranges, points, strict=strict)
+    sizes = {len(piece.values) for piece in evidence.values() if piece.batched}
+    if len(sizes) > 1:
+        raise QueryError(f"given(...) has batches of different sizes: {sorted(sizes)}.")
+    restrictions = (*question.restrictions, *bounds, *demands)
+    whole = {name for name, piece in evidence.items() if piece.observed.all()}
+    for restriction in restrictions:
+        if isinstance(restriction, Condition):
+            restriction.check(compiled.layout.names)
+        if whole.issuperset(restriction.names):
+            raise QueryError(
+                f"{restriction} reads nothing but what is given, so it is already decided.\n  Leave it out."
+            )
+    return Attached(evidence, max(sizes, default=1), bool(sizes), restrictions)

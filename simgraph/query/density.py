@@ -5,7 +5,6 @@ A density of values is the density of their tokens times :math:`|\det d token / 
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -28,6 +27,7 @@ from simgraph.errors import (
     UnknownNameError,
     did_you_mean,
     listed,
+    warn,
 )
 from simgraph.query.evidence import Evidence, Missing
 from simgraph.query.flow import DEFAULT_FLOW, Flow
@@ -35,7 +35,7 @@ from simgraph.query.likelihood import log_likelihood
 from simgraph.query.numbers import numbers
 from simgraph.train import Trained
 
-__all__ = ["check_density", "check_flow", "log_prob", "token_density", "why_no_density"]
+__all__ = ["check_density", "check_flow", "log_prob", "merged", "token_density", "why_no_density"]
 
 
 @dataclass(frozen=True)
@@ -73,8 +73,7 @@ def log_prob(
     tokens: tuple[Tensor, Tensor],
     *,
     batched: bool,
-    values: Mapping[str | Node, Any] | None,
-    named: Mapping[str, Any],
+    values: Mapping[str, Any],
     sampler: Flow | None,
 ) -> Tensor:
     """Returns log densities of named values; see :meth:`simgraph.Query.log_prob`.
@@ -84,12 +83,11 @@ def log_prob(
         evidence: Checked evidence by name.
         tokens: Tokens (evidence, tokens, width) and condition states (evidence, tokens) of the evidence alone.
         batched: Whether the evidence has a batch axis.
-        values: Values by name or node.
-        named: More values, by name.
+        values: Values by name, see :func:`merged`.
         sampler: How densities are computed.
     """
     compiled, flow = trained.compiled, check_flow(sampler)
-    arrays = _checked(trained, evidence, _merged(compiled, values, named))
+    arrays = _checked(trained, evidence, values)
     own = {name: compiled.layout.tokenizers[name].variable for name in arrays}
     shapes = {name: _lead_of(own[name], array, len(tokens[0]), batched=batched) for name, array in arrays.items()}
     lead = _Lead.of(shapes, len(tokens[0]), batched=batched)
@@ -137,6 +135,32 @@ def token_density(
     return found + (scale * (states == LATENT)).sum(1), estimated
 
 
+def merged(compiled: Compiled, values: Mapping[str | Node, Any] | None, named: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the values that a density is asked of, by name.
+
+    Raises:
+        QueryError: If there are none, or a name has two.
+        UnknownNameError: If a name is not in the model.
+    """
+    if values is not None and not isinstance(values, Mapping):
+        raise QueryError(
+            f"log_prob(...) takes values by name, not {type(values).__name__}.\n  For example: log_prob(theta=values)"
+        )
+    found: dict[str, Any] = {}
+    for key, value in [*(values or {}).items(), *named.items()]:
+        name = name_of(key)
+        if name not in compiled.layout.names:
+            raise UnknownNameError(
+                f"{name!r} is not a variable of this model.\n  {did_you_mean(name, compiled.layout.names)}"
+            )
+        if name in found:
+            raise QueryError(f"log_prob(...) has {name!r} twice.")
+        found[name] = value
+    if not found:
+        raise QueryError("log_prob(...) has no values.\n  For example: model.given(x=x_o).log_prob(theta=values)")
+    return found
+
+
 def check_flow(sampler: Flow | None) -> Flow:
     """Returns the options of densities.
 
@@ -180,33 +204,12 @@ def why_no_density(trained: Trained, name: str) -> str | None:
 
 
 def _warn_of_estimate(flow: Flow) -> None:
-    warnings.warn(
+    warn(
         f"more than {flow.most_exact} features depend on one another, so that the log density is an estimate"
         " (Hutchinson's, with fixed random signs).\n"
         "  For the exact one, at a cost that grows with their number: log_prob(..., sampler=sg.Flow(trace='exact'))",
         SimgraphWarning,
-        stacklevel=4,
     )
-
-
-def _merged(compiled: Compiled, values: Mapping[str | Node, Any] | None, named: Mapping[str, Any]) -> dict[str, Any]:
-    if values is not None and not isinstance(values, Mapping):
-        raise QueryError(
-            f"log_prob(...) takes values by name, not {type(values).__name__}.\n  For example: log_prob(theta=values)"
-        )
-    found: dict[str, Any] = {}
-    for key, value in [*(values or {}).items(), *named.items()]:
-        name = name_of(key)
-        if name not in compiled.layout.names:
-            raise UnknownNameError(
-                f"{name!r} is not a variable of this model.\n  {did_you_mean(name, compiled.layout.names)}"
-            )
-        if name in found:
-            raise QueryError(f"log_prob(...) has {name!r} twice.")
-        found[name] = value
-    if not found:
-        raise QueryError("log_prob(...) has no values.\n  For example: model.given(x=x_o).log_prob(theta=values)")
-    return found
 
 
 def _checked(trained: Trained, evidence: Mapping[str, Evidence], values: Mapping[str, Any]) -> dict[str, np.ndarray]:

@@ -6,8 +6,7 @@ is made here, so that a query which cannot be answered fails at once, and by nam
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,13 +14,7 @@ import numpy as np
 
 from simgraph.compile import Compiled
 from simgraph.compile.probe import Variable
-from simgraph.errors import (
-    EvidenceError,
-    MissingValueError,
-    OutOfRangeWarning,
-    ShapeError,
-    SupportError,
-)
+from simgraph.errors import EvidenceError, MissingValueError, OutOfRangeWarning, ShapeError, SupportError, warn
 from simgraph.query.intervals import Interval
 from simgraph.query.numbers import numbers
 from simgraph.train.ranges import Ranges
@@ -107,7 +100,7 @@ def check(compiled: Compiled, ranges: Ranges, given: Mapping[str, Any], *, stric
         variable = compiled.layout.tokenizers[name].variable
         array = value.values if isinstance(value, Missing) else numbers(f"given({name}=...)", value)
         observed = value.observed if isinstance(value, Missing) else np.ones(array.shape, dtype=bool)
-        _check_shape(variable, array)
+        _check_shape(compiled, variable, array)
         if np.isnan(array[observed]).any():
             count = int(np.isnan(array[observed]).sum())
             raise MissingValueError(
@@ -170,23 +163,27 @@ def check_interval(compiled: Compiled, ranges: Ranges, name: str, interval: Inte
         )
         if strict:
             raise EvidenceError(message)
-        warnings.warn(message, OutOfRangeWarning, stacklevel=4)
+        warn(message, OutOfRangeWarning)
     return Interval(low, high)
 
 
-def _check_shape(variable: Variable, array: np.ndarray) -> None:
+def _check_shape(compiled: Compiled, variable: Variable, array: np.ndarray) -> None:
     name, shape = variable.name, variable.shape
     if array.shape == shape or (array.ndim == len(shape) + 1 and array.shape[1:] == shape and len(array)):
         return
-    kind = f"plates {variable.plate_shape} and event shape {variable.event_shape}" if variable.plate_shape else ""
+    text, spans = compiled.layout.shape_text(name), compiled.layout.spans(name)
+    kind = f"plates {_text(spans)} and event shape {variable.event_shape}" if variable.plate_shape else ""
     shown = kind or f"event shape {variable.event_shape}"
-    batch = ("B", *map(str, shape))
     raise ShapeError(
         f"given({name}=...) has shape {array.shape}; node {name!r} has {shown}.\n"
-        f"  Accepted: {shape} for one observation, ({', '.join(batch)}{',' if len(batch) == 1 else ''})"
+        f"  Accepted: {text} for one observation, {_text(['B', *spans, *map(str, variable.event_shape)])}"
         " for B independent ones.\n"
         f"  Several i.i.d. draws of one parameter? Declare a plate around {name!r}."
     )
+
+
+def _text(sizes: Sequence[str]) -> str:
+    return f"({', '.join(sizes)}{',' if len(sizes) == 1 else ''})"
 
 
 def _check_support(variable: Variable, array: np.ndarray, observed: np.ndarray) -> None:
@@ -228,4 +225,4 @@ def _check_range(name: str, evidence: Evidence, ranges: Ranges, plates: int, *, 
         )
         if strict:
             raise EvidenceError(message)
-        warnings.warn(message, OutOfRangeWarning, stacklevel=4)
+        warn(message, OutOfRangeWarning)

@@ -22,7 +22,6 @@ References:
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -32,7 +31,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from simgraph.compile.masks import ABSENT
-from simgraph.errors import CoverageWarning, QueryError, listed
+from simgraph.errors import CoverageWarning, QueryError, listed, warn
 from simgraph.graph import Graph
 from simgraph.query.draw import draw
 from simgraph.query.methods import Method
@@ -141,7 +140,7 @@ def corrected(
     values |= _below(query, graph, asked, values, num_samples, integer_seed(seed, "below"))
     doubts = [f"{f'row {row}: ' if query.batched else ''}{p.doubt}" for row, p in enumerate(pieces) if p.doubt]
     if doubts:
-        warnings.warn(_doubtful(doubts), CoverageWarning, stacklevel=3)
+        warn(_doubtful(doubts), CoverageWarning)
     evidence = torch.tensor([piece.log_evidence for piece in pieces], dtype=torch.float64) if pieces else None
     return Corrected(
         {name: query.arranged(name, values[name]) for name in asked},

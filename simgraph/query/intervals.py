@@ -25,6 +25,11 @@ class Interval:
     low: np.ndarray
     high: np.ndarray
 
+    @property
+    def ends(self) -> tuple[np.ndarray, np.ndarray]:
+        """The lower and the upper ends."""
+        return self.low, self.high
+
 
 def between(low: Any, high: Any) -> Interval:
     """Says that a value lies between two ends.

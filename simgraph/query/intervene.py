@@ -13,7 +13,6 @@ References:
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -23,19 +22,14 @@ from torch import Tensor
 
 from simgraph.compile.compiled import name_of
 from simgraph.dsl import Node
-from simgraph.errors import (
-    EvidenceError,
-    OutOfRangeWarning,
-    QueryError,
-    ShapeError,
-    SupportError,
-    listed,
-)
+from simgraph.errors import EvidenceError, OutOfRangeWarning, QueryError, ShapeError, SupportError, listed, warn
 from simgraph.graph.validate import OPTIONS
 from simgraph.query.ancestral import descend, parents_of
 from simgraph.query.query import Query, numerics
+from simgraph.query.ragged import RaggedQuery
 from simgraph.query.restrictions import Condition
 from simgraph.query.samples import Samples
+from simgraph.query.sizes import became, cut, settled, told
 from simgraph.query.solvers import Sampler
 from simgraph.train import Trained
 
@@ -75,7 +69,7 @@ class Intervention:
     @staticmethod
     def of(query: Query, settings: Sequence[Any], values: Mapping[str, Any]) -> Intervention:
         """Checks what is to be set; see :meth:`Model.do`."""
-        found: dict[str, np.ndarray] = {}
+        named: dict[str, Any] = {}
         for setting in (*settings, values):
             if not isinstance(setting, Mapping):
                 raise QueryError(f"do(...) takes mappings from names to values, not {setting!r}.")
@@ -85,11 +79,18 @@ class Intervention:
                         f"{key!r} is no variable but an option of sample(...): do(...).sample(..., {key}={value!r})"
                     )
                 ((name,), _) = query.named((key,), "do")
-                if name in found:
+                if name in named:
                     raise QueryError(f"{name!r} is set twice.")
-                found[name] = _setting(query.trained, name, value)
-        if not found:
+                named[name] = value
+        if not named:
             raise QueryError("do(...) sets nothing.\n  For example: model.do(theta=0.0).sample('x')")
+        layout = query.trained.compiled.layout
+        # One number is set for all elements, however many there are; an array with one for each tells their number.
+        several = {name: value for name, value in named.items() if _has_several(value)}
+        query = query.sized(told(layout, several, "do"))
+        found: dict[str, np.ndarray] = {}
+        for name, value in named.items():
+            found[name] = _setting(query.trained, name, value)
         return Intervention(query, found)
 
     def given(
@@ -100,13 +101,20 @@ class Intervention:
         Raises:
             QueryError: If a name is set or lies below what is set, or as in :meth:`Model.given`.
         """
-        return Intervention(self.query.given(*conditions, strict=strict, **values), self.settings)
+        query = self.query.given(*conditions, strict=strict, **values)
+        if isinstance(query, RaggedQuery):
+            raise QueryError(
+                "do(...) takes no list of pieces of evidence.\n"
+                "  Ask about one piece after another: do(...).given(x=piece)"
+            )
+        return self._asking(query)
 
     def sample(
         self,
         *names: str | Node | Iterable[str | Node],
         num_samples: int = 1000,
         seed: int | None = None,
+        at: Mapping[Any, Any] | None = None,
         sampler: Sampler | None = None,
     ) -> Any:
         """Draws the named variables under the intervention; only what they need is drawn.
@@ -116,6 +124,7 @@ class Intervention:
                 set): the result is :class:`Samples`. A variable that is set comes back as it was set.
             num_samples: Number of draws, for each piece of evidence.
             seed: Seed of the draws; fresh ones every time if there is none.
+            at: Sizes by name of plates whose size varies, where neither evidence nor what is set tells them.
             sampler: The solver and its number of network evaluations.
 
         Returns:
@@ -125,8 +134,14 @@ class Intervention:
             UnknownNameError: If a name is not in the model.
             QueryError: If a name is given, or an option is not valid.
         """
+        asked, single = self.query.named(names)
+        about = [*(asked or self.query.trained.compiled.layout.names), *self.query.evidence]
+        about += [name for demand in self.query.restrictions for name in demand.names]
+        sizes = settled(self.query.trained.compiled, at, about, constants=self.settings)
+        if sizes:
+            there = self._asking(self.query.sized(sizes))
+            return there.sample(*names, num_samples=num_samples, seed=seed, sampler=sampler)
         query, layout = self.query, self.query.trained.compiled.layout
-        asked, single = query.named(names)
         for name in asked:
             if query.wholly_given(name):
                 raise QueryError(f"{name!r} is both given and asked for.\n  Leave it out of one of the two.")
@@ -153,6 +168,12 @@ class Intervention:
         found = {name: query.arranged(name, rows[name]) for name in asked}
         return found[asked[0]] if single else Samples(found, batched=query.batched)
 
+    def _asking(self, query: Query) -> Intervention:
+        """Returns the same intervention in another question, in which more plates may have a size."""
+        before, after = self.query.trained.compiled.layout, query.trained.compiled.layout
+        sizes = became(before, after)
+        return Intervention(query, {name: cut(before, name, value, sizes) for name, value in self.settings.items()})
+
     def _set_rows(self, name: str, num_samples: int) -> Tensor:
         """Returns the value that a variable is set to, once for each draw."""
         whole = self.query.trained.compiled.layout.tokenizers[name].variable.support.kind == "integers"
@@ -175,6 +196,13 @@ def _descendants(parents: Mapping[str, Sequence[str]], causes: Iterable[str], cu
         if name not in causes and name not in cut and not (causes | found).isdisjoint(above):
             found.add(name)
     return found
+
+
+def _has_several(value: Any) -> bool:
+    try:
+        return any(size > 1 for size in np.shape(value))
+    except ValueError:  # lists of different lengths, which are refused later
+        return False
 
 
 def _setting(trained: Trained, name: str, value: Any) -> np.ndarray:
@@ -207,10 +235,9 @@ def _setting(trained: Trained, name: str, value: Any) -> np.ndarray:
     margin = 0.1 * (high - low)
     far = (array < low - margin) | (array > high + margin)
     if far.any():
-        warnings.warn(
+        warn(
             f"{int(far.sum())} of {far.size} values of do({name}=...) lie outside of all {ranges.count} training"
             f" values; first: {array[far][0]:.6g}.\n  The model extrapolates there; simulate with a wider prior.",
             OutOfRangeWarning,
-            stacklevel=4,
         )
     return array

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -14,17 +13,12 @@ from simgraph.compile import Compiled, compile
 from simgraph.compile.compiled import Names
 from simgraph.compile.masks import LATENT
 from simgraph.dsl import Node
-from simgraph.errors import (
-    DeclarationError,
-    QueryError,
-    SimgraphWarning,
-    TracesError,
-    TrainingError,
-)
+from simgraph.errors import DeclarationError, QueryError, SimgraphWarning, TracesError, TrainingError, warn
 from simgraph.graph import Graph
 from simgraph.graph.fingerprint import differences, fingerprint
 from simgraph.query.intervene import Intervention
 from simgraph.query.query import Query
+from simgraph.query.ragged import RaggedQuery
 from simgraph.query.restrictions import Condition
 from simgraph.traces import Traces
 from simgraph.traces.seeds import check_seed
@@ -153,8 +147,13 @@ class Model:
         """What happened during training, as a table."""
         return self._trained.history
 
-    def given(self, /, *conditions: Mapping[str | Node, Any] | Condition, strict: bool = False, **values: Any) -> Query:
+    def given(
+        self, /, *conditions: Mapping[str | Node, Any] | Condition, strict: bool = False, **values: Any
+    ) -> Query | RaggedQuery:
         """Attaches evidence.
+
+        A value of a variable in a plate whose size varies tells the size. Pieces whose sizes differ are handed over as
+        a list of arrays; every answer is then a list, with one entry for each piece.
 
         Args:
             *conditions: Mappings from names or nodes to values; :func:`constraint`, :func:`where`.
@@ -230,10 +229,9 @@ class Model:
             if structure:
                 raise QueryError("the graph is not the one that was trained: " + "; ".join(structure) + ".")
             if changed:
-                warnings.warn(
+                warn(
                     f"the code of {', '.join(changed)} has changed since training; the model learned the old code.",
                     SimgraphWarning,
-                    stacklevel=3,
                 )
         trained = self._trained
         compiled = replace(trained.compiled, graph=graph)
@@ -241,7 +239,7 @@ class Model:
 
     def __repr__(self) -> str:
         layout = self.compiled.layout
-        names = ", ".join(f"{name}{list(layout.tokenizers[name].variable.shape)}" for name in layout.names)
+        names = ", ".join(f"{name}[{layout.shape_text(name)[1:-1].rstrip(',')}]" for name in layout.names)
         rows = self.history.rows
         steps = f"{rows[-1]['step']:.0f} steps, {rows[-1]['seconds']:.0f} s" if rows else "no steps"
         return (

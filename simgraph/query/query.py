@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import secrets
-import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -11,21 +10,24 @@ import numpy as np
 from torch import Tensor
 
 from simgraph.dsl import Node
-from simgraph.errors import QueryError, SimgraphWarning
-from simgraph.query.attach import attach
+from simgraph.errors import QueryError, SimgraphWarning, warn
+from simgraph.query.attach import attach, sort
 from simgraph.query.bounds import shares_outside
-from simgraph.query.density import check_density, check_flow, log_prob, why_no_density
+from simgraph.query.density import check_density, check_flow, log_prob, merged, why_no_density
 from simgraph.query.deterministic import computed, split
 from simgraph.query.draw import draw
 from simgraph.query.exact import corrected
 from simgraph.query.flow import Flow
+from simgraph.query.intervals import Interval
 from simgraph.query.methods import Method, find_method
 from simgraph.query.mode import mode
 from simgraph.query.predictive import replicates
 from simgraph.query.question import Question, as_evidence
+from simgraph.query.ragged import RaggedQuery, pieces_of
 from simgraph.query.restricted import Restricted, restricted
-from simgraph.query.restrictions import Condition
+from simgraph.query.restrictions import Bounds, Condition
 from simgraph.query.samples import Samples
+from simgraph.query.sizes import cut, settled, told
 from simgraph.query.solvers import DEFAULT_SAMPLER, Sampler
 from simgraph.traces.seeds import check_seed, integer_seed
 
@@ -46,16 +48,53 @@ class Query(Question):
         restrictions: Checked intervals, constraints and predicates that draws have to satisfy.
     """
 
-    def given(self, /, *conditions: Mapping[str | Node, Any] | Condition, strict: bool = False, **values: Any) -> Query:
+    def given(
+        self, /, *conditions: Mapping[str | Node, Any] | Condition, strict: bool = False, **values: Any
+    ) -> Query | RaggedQuery:
         """Attaches more evidence; see :meth:`Model.given`."""
-        found = attach(self, conditions, values, strict=strict)
+        named, demands = sort(self, conditions, values)
+        layout = self.trained.compiled.layout
+        pieces = pieces_of(layout, named)
+        if pieces is None:
+            return self.sized(told(layout, named))._with(named, demands, strict)
+        if self.batched:
+            raise QueryError(
+                "given(...) has a list of pieces beside a batch of evidence.\n"
+                "  Hand over all evidence of the pieces in one call of given(...)."
+            )
+        sized = [self.sized(told(layout, piece)) for piece in pieces]
+        return RaggedQuery([q._with(piece, demands, strict) for q, piece in zip(sized, pieces, strict=True)])
+
+    def _with(self, named: Mapping[str, Any], demands: Sequence[Condition], strict: bool) -> Query:
+        """Returns the query with more evidence; the plates that it lies in have their sizes."""
+        found = attach(self, named, demands, strict=strict)
         return Query(self.trained, found.evidence, found.size, batched=found.batched, restrictions=found.restrictions)
+
+    def sized(self, sizes: Mapping[str, int]) -> Query:
+        """Returns the query in which some plates whose size varies have one size."""
+        if not sizes:
+            return self
+        layout = self.trained.compiled.layout
+        restrictions = [
+            Bounds(demand.name, Interval(*(cut(layout, demand.name, end, sizes) for end in demand.interval.ends)))
+            if isinstance(demand, Bounds)
+            else demand
+            for demand in self.restrictions
+        ]
+        trained = self.trained.sized(sizes)
+        return Query(trained, self.evidence, self.size, batched=self.batched, restrictions=restrictions)
+
+    def _settled(self, at: Mapping[Any, Any] | None, names: Iterable[str]) -> Query:
+        """Returns the query with all plates of one size; ``names`` are those that are asked for."""
+        restricted = (name for demand in self.restrictions for name in demand.names)
+        return self.sized(settled(self.trained.compiled, at, [*names, *self.evidence, *restricted]))
 
     def sample(
         self,
         *names: str | Node | Iterable[str | Node],
         num_samples: int = 1000,
         seed: int | None = None,
+        at: Mapping[Any, Any] | None = None,
         exact: bool = False,
         sampler: Sampler | None = None,
         method: str | Method = "auto",
@@ -72,6 +111,7 @@ class Query(Question):
                 their own parents set.
             num_samples: Number of draws, for each piece of evidence.
             seed: Seed of the draws; fresh ones every time if there is none.
+            at: Sizes by name of plates whose size varies, where no evidence tells them: ``at={"school": 7}``.
             exact: Whether to correct the draws by the graph's own density, see :mod:`simgraph.query.exact`: every
                 node above evidence returns a distribution, and the model has its graph. Samples then report how many
                 draws these are worth (``ess``), how they came about (``notes``), and ``log_evidence``.
@@ -95,7 +135,7 @@ class Query(Question):
         if unknown:
             name = next(iter(unknown))
             raise QueryError(
-                f"sample(...) has no option {name!r}; it has num_samples, seed, exact, sampler and method.\n"
+                f"sample(...) has no option {name!r}; it has num_samples, seed, at, exact, sampler and method.\n"
                 "  Evidence comes first: model.given(x=...).sample('theta')"
             )
         asked, single = self._asked(names)
@@ -103,6 +143,22 @@ class Query(Question):
         choice = find_method(method)
         if not isinstance(exact, bool):
             raise QueryError(f"exact={exact!r} is neither True nor False.")
+        query = self._settled(at, asked)
+        return query._answer(asked, num_samples, seed, sampler, choice, method, exact=exact, single=single)
+
+    def _answer(
+        self,
+        asked: Sequence[str],
+        num_samples: int,
+        seed: int,
+        sampler: Sampler,
+        choice: Method | None,
+        method: str | Method,
+        *,
+        exact: bool,
+        single: bool,
+    ) -> Any:
+        """Draws what :meth:`sample` has checked."""
         report: dict[str, Any] = {}
         if exact:
             right = corrected(self, asked, num_samples, sampler, seed, method)
@@ -150,10 +206,9 @@ class Query(Question):
         demands = "; ".join(map(str, self.restrictions))
         told = f"{answer.satisfied:.1%} of the draws satisfy {demands} ({answer.how})"
         if answer.satisfied < _SATISFIED:
-            warnings.warn(
+            warn(
                 f"only {told}.\n  method='auto' returns only draws that do; or raise the recurrence of sg.Guided.",
                 SimgraphWarning,
-                stacklevel=3,
             )
         return [told]
 
@@ -162,6 +217,7 @@ class Query(Question):
         *names: str | Node | Iterable[str | Node],
         num_samples: int = 1000,
         seed: int | None = None,
+        at: Mapping[Any, Any] | None = None,
         sampler: Sampler | None = None,
     ) -> Any:
         """Draws fresh replicates of variables, given what the evidence says about their parents.
@@ -173,6 +229,7 @@ class Query(Question):
             *names: One name: the result is a tensor. Several, or a list: the result is :class:`Samples`.
             num_samples: Number of replicates, for each piece of evidence.
             seed: Seed of the draws; fresh ones every time if there is none.
+            at: Sizes by name of plates whose size varies, where no evidence tells them.
             sampler: The solver and its number of network evaluations.
 
         Returns:
@@ -186,11 +243,17 @@ class Query(Question):
         if not asked:
             raise QueryError("predict(...) needs a name: given(x=...).predict('x')")
         num_samples, seed, sampler = numerics(num_samples, seed, sampler)
-        found = replicates(self, asked, num_samples, sampler, seed)
+        found = replicates(self._settled(at, asked), asked, num_samples, sampler, seed)
         return found[asked[0]] if single else Samples(found, batched=self.batched)
 
     def log_prob(
-        self, values: Mapping[str | Node, Any] | None = None, /, *, sampler: Flow | None = None, **named: Any
+        self,
+        values: Mapping[str | Node, Any] | None = None,
+        /,
+        *,
+        at: Mapping[Any, Any] | None = None,
+        sampler: Flow | None = None,
+        **named: Any,
     ) -> Tensor:
         """Returns the log density of values given the evidence, normalised and in natural units.
 
@@ -202,6 +265,7 @@ class Query(Question):
         Args:
             values: Values by name or node: one value, or many of them, (N, *shape). With B pieces of evidence: one
                 value for all, (B, *shape), or (B, N, *shape).
+            at: Sizes by name of plates whose size varies, where neither evidence nor values tell them.
             sampler: How densities are computed, for example ``sg.Flow(steps=40)``.
             **named: Values by name.
 
@@ -229,18 +293,18 @@ class Query(Question):
             torch.Size([3])
         """
         self._unrestricted("log_prob")
+        valued = merged(self.trained.compiled, values, named)
+        query = self.sized(told(self.trained.compiled.layout, valued, "log_prob"))._settled(at, valued)
         return log_prob(
-            self.trained,
-            self.evidence,
-            self.tokens([]),
-            batched=self.batched,
-            values=values,
-            named=named,
-            sampler=sampler,
+            query.trained, query.evidence, query.tokens([]), batched=self.batched, values=valued, sampler=sampler
         )
 
     def map(
-        self, *names: str | Node | Iterable[str | Node], seed: int | None = None, sampler: Flow | None = None
+        self,
+        *names: str | Node | Iterable[str | Node],
+        seed: int | None = None,
+        at: Mapping[Any, Any] | None = None,
+        sampler: Flow | None = None,
     ) -> Any:
         """Returns the most likely values of the named variables given the evidence; all others are marginalised.
 
@@ -253,6 +317,7 @@ class Query(Question):
             *names: One name: the result is a tensor. Several, a list, or none (everything that is not given and has
                 a density): the result is a dictionary.
             seed: Seed of the draws; fresh ones every time if there is none.
+            at: Sizes by name of plates whose size varies, where no evidence tells them.
             sampler: How densities are computed, for example ``sg.Flow(steps=40)``.
 
         Returns:
@@ -273,8 +338,9 @@ class Query(Question):
             if not asked:
                 raise QueryError("all that is not given is deterministic or constant, so that no density has a mode.")
         seed = secrets.randbits(62) if seed is None else check_seed(seed)
-        tokens = mode(self.trained, *self.tokens(asked), seed, flow).unsqueeze(1)
-        found = {name: self.values(name, tokens).squeeze(1 if self.batched else 0) for name in asked}
+        query = self._settled(at, asked)
+        tokens = mode(query.trained, *query.tokens(asked), seed, flow).unsqueeze(1)
+        found = {name: query.values(name, tokens).squeeze(1 if self.batched else 0) for name in asked}
         return found[asked[0]] if single else found
 
     def _asked(self, names: tuple[Any, ...]) -> tuple[list[str], bool]:

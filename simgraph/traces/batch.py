@@ -29,6 +29,7 @@ class Inputs:
         first: Number of the first trace.
         rows: Number of traces.
         usable: Boolean array (rows,): traces in which all parents are there.
+        exists: Boolean array (rows, *sizes of the node's plates): which elements the traces have; None if all of them.
     """
 
     values: dict[str, np.ndarray]
@@ -36,6 +37,7 @@ class Inputs:
     first: int
     rows: int
     usable: np.ndarray
+    exists: np.ndarray | None = None
 
 
 @dataclass

@@ -19,10 +19,13 @@ from torch import Tensor
 from simgraph.dsl import Plate
 from simgraph.errors import DeclarationError, QueryError, ShapeError, listed
 from simgraph.graph import Graph
+from simgraph.graph.ragged import ragged_plates, sized
 from simgraph.traces.batch import Inputs
 from simgraph.traces.conditional import Way, choose_way, log_density
 from simgraph.traces.evaluate import evaluate
 from simgraph.traces.named import by_name, few_traces, lead
+from simgraph.traces.sizes import told_sizes
+from simgraph.traces.store import Traces
 
 __all__ = ["Density", "log_prob"]
 
@@ -36,6 +39,11 @@ _AGREEMENT = 1e-6
 def log_prob(graph: Graph, values: Any) -> Tensor:
     """Computes the log density of traces; see :meth:`Graph.log_prob`."""
     arrays = by_name(graph, values, "log_prob(...)")
+    if isinstance(values, Traces) and values.sizes:
+        return _by_size(graph, values)
+    ragged = ragged_plates(graph)
+    if ragged:
+        graph = sized(graph, _told(graph, ragged, arrays))
     density = Density(graph, graph.variables)
     lacking = [name for name in density.names if name not in arrays]
     if lacking:
@@ -66,6 +74,34 @@ def log_prob(graph: Graph, values: Any) -> Tensor:
         }
         found = density(tensors)
     return found if sizes else found[0]
+
+
+def _by_size(graph: Graph, traces: Traces) -> Tensor:
+    """Computes the log density of traces whose plates differ in size, (rows,): traces of one size together."""
+    kinds, which = np.unique(np.stack(list(traces.sizes.values()), 1), axis=0, return_inverse=True)
+    found = torch.empty(traces.num_simulations, dtype=torch.float64)
+    for number, kind in enumerate(kinds.tolist()):
+        sizes = dict(zip(traces.sizes, kind, strict=True))
+        rows = np.flatnonzero(which.reshape(-1) == number)
+        values = {
+            name: traces[name][(rows, *(slice(sizes.get(plate)) for plate in traces.plates[name]))] for name in traces
+        }
+        found[rows] = log_prob(sized(graph, sizes), values)
+    return found
+
+
+def _told(graph: Graph, ragged: Mapping[str, Plate], arrays: Mapping[str, np.ndarray]) -> dict[str, int]:
+    """Returns the sizes of ragged plates as values tell them."""
+    dims = {name: like.ndim - 1 for name, like in few_traces(graph).items()}
+    ends = {name: array.shape[array.ndim - dims[name] :] for name, array in arrays.items() if array.ndim >= dims[name]}
+    told = told_sizes(ragged, {name: graph[name].plates for name in ends}, ends, "log_prob(...)")
+    unknown = [name for name in ragged if name not in told]
+    if unknown:
+        raise QueryError(
+            f"log_prob(...) does not tell the size of plate {listed(unknown)}.\n"
+            "  Hand over a value of a variable in it; its length is the size."
+        )
+    return told
 
 
 class Density:

@@ -231,13 +231,19 @@ def agrees(together: Mapped, draws: Tensor, alone: Sequence[Sequence[Distributio
     return torch.allclose(densities.reshape(expected.shape), expected, rtol=1e-4, atol=1e-4, equal_nan=True)
 
 
-def called_alone(node: Node, values: Mapping[str, Tensor], axes: Mapping[str, Sequence[Plate]]) -> list[Distribution]:
+def called_alone(
+    node: Node,
+    values: Mapping[str, Tensor],
+    axes: Mapping[str, Sequence[Plate]],
+    exists: np.ndarray | None = None,
+) -> list[Distribution]:
     """Calls a distribution node for one trace.
 
     Args:
         node: The node.
         values: Values of that trace by parameter.
         axes: The parent's plates by parameter.
+        exists: Which plate elements there are, (*plate sizes); None for all.
 
     Returns:
         The distribution of each plate element.
@@ -245,14 +251,16 @@ def called_alone(node: Node, values: Mapping[str, Tensor], axes: Mapping[str, Se
     return [
         call(node, {p: at_element(value, axes[p], node.plates, element).clone() for p, value in values.items()})
         for element in np.ndindex(*node.plate_shape)
+        if exists is None or exists[element]
     ]
 
 
-def invalid_rows(distribution: Distribution) -> tuple[Tensor, str]:
+def invalid_rows(distribution: Distribution, exists: Tensor | None = None) -> tuple[Tensor, str]:
     """Finds traces whose distribution has parameters outside of their constraints.
 
     Args:
         distribution: A batched distribution; its first axis is the trace.
+        exists: Which plate elements there are, (rows, *plate sizes), the next axes of the distribution; None for all.
 
     Returns:
         A boolean tensor (rows,), and a description of the first violated constraint.
@@ -260,6 +268,8 @@ def invalid_rows(distribution: Distribution) -> tuple[Tensor, str]:
     rows = torch.zeros(distribution.batch_shape[0], dtype=torch.bool)
     reason = ""
     for text, valid in _validity(distribution):
+        if exists is not None:
+            valid = valid | ~exists.reshape(*exists.shape, *[1] * (valid.dim() - exists.dim()))
         if not valid.all():
             reason = reason or text
             rows |= ~valid.reshape(len(valid), -1).all(1)  # of length one where all rows share a parameter

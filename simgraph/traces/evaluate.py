@@ -29,6 +29,7 @@ from simgraph.traces.distributions import (
 )
 from simgraph.traces.loop import distribution_draw, function_value, run_loop
 from simgraph.traces.seeds import BLOCK
+from simgraph.traces.sizes import stand_in
 from simgraph.traces.vectorized import run_vectorized
 
 __all__ = ["draws_in_blocks", "evaluate"]
@@ -100,7 +101,7 @@ def _mapped(node: Node, inputs: Inputs, seed: int) -> Batch:
             failures.update({row: type(one).__name__ for row, one in found.items()})
             usable[list(found)] = False
             continue
-        invalid, reason = invalid_rows(distribution)
+        invalid, reason = invalid_rows(distribution, _whole(inputs.exists, rows))
         bad = np.flatnonzero(invalid[: inputs.rows].numpy() & usable).tolist() if reason else []
         if not bad:
             try:
@@ -125,8 +126,9 @@ def _raised(
     """Calls a distribution node trace by trace, and returns the exceptions by row."""
     found: dict[int, BaseException] = {}
     for row in np.flatnonzero(usable).tolist():
+        exists = None if inputs.exists is None else inputs.exists[row]
         try:
-            called_alone(node, {parameter: tensor[row] for parameter, tensor in tensors.items()}, inputs.axes)
+            called_alone(node, {parameter: tensor[row] for parameter, tensor in tensors.items()}, inputs.axes, exists)
         except Exception as error:  # the function's own failure in this trace
             found[row] = error
     return found
@@ -146,18 +148,27 @@ def _filled(tensor: torch.Tensor, usable: np.ndarray) -> torch.Tensor:
     return tensor[whole_blocks(usable)]
 
 
+def _whole(exists: np.ndarray | None, rows: int) -> torch.Tensor | None:
+    """Returns which elements exist, with rows added that fill whole blocks."""
+    if exists is None:
+        return None
+    added = np.zeros((rows - len(exists), *exists.shape[1:]), dtype=bool)
+    return torch.from_numpy(np.concatenate([exists, added]))
+
+
 def _checked(node: Node, inputs: Inputs, batch: Batch) -> Batch:
     """Adds values that are no numbers, or lie outside of the declared support, to the failures."""
     if node.is_opaque or (batch.values.dtype.kind != "f" and node.support is None):
         return batch
-    flat = batch.values.reshape(inputs.rows, -1)
+    values = stand_in(batch.values, inputs.exists)  # what does not exist cannot fail
+    flat = values.reshape(inputs.rows, -1)
     reasons: dict[str, np.ndarray] = {}
     with np.errstate(all="ignore"):
         total = flat.sum(dtype=np.float64)  # one look at all values, several times as fast as one at each
     if not np.isfinite(total):
         reasons = {"NaN": np.isnan(flat).any(1), "infinity": np.isinf(flat).any(1)}
     if node.support is not None:
-        inside = node.support.check(torch.from_numpy(np.ascontiguousarray(batch.values)))
+        inside = node.support.check(torch.from_numpy(np.ascontiguousarray(values)))
         reasons[f"outside {node.support}"] = ~inside.reshape(inputs.rows, -1).all(1).numpy()
     for reason, bad in reasons.items():
         for row in np.flatnonzero(bad & inputs.usable):

@@ -14,16 +14,20 @@ from typing import Any
 
 import numpy as np
 
+from simgraph.dsl import Node
 from simgraph.dsl.signature import Signature
 from simgraph.errors import EvidenceError, QueryError, ShapeError, listed
 from simgraph.graph import Graph
+from simgraph.graph.ragged import ragged_plates
 from simgraph.traces.batch import Rows
 from simgraph.traces.named import by_name, few_traces, lead
+from simgraph.traces.sizes import told_sizes
+from simgraph.traces.store import Traces
 
 __all__ = ["below", "rows_of"]
 
 
-def rows_of(graph: Graph, given: Any) -> dict[str, np.ndarray]:
+def rows_of(graph: Graph, given: Any) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
     """Checks values that ``simulate(given=...)`` takes.
 
     Args:
@@ -31,7 +35,8 @@ def rows_of(graph: Graph, given: Any) -> dict[str, np.ndarray]:
         given: Mapping from names or nodes to rows (rows, *plate sizes, *event_shape).
 
     Returns:
-        Arrays by name, float64 or int64 as the node draws them.
+        Arrays by name, float64 or int64 as the node draws them, ragged plates at their largest size; and the sizes
+        of ragged plates that the rows tell, one () for all or one for each row, by name.
 
     Raises:
         QueryError, EvidenceError, ShapeError: If they are no rows of the graph's variables, all of one number.
@@ -42,12 +47,25 @@ def rows_of(graph: Graph, given: Any) -> dict[str, np.ndarray]:
         raise QueryError(f"{call} holds no values.\n  For a simulation from the start: graph.simulate(1000)")
     drawn = [name for name in arrays if graph[name].shape is None or arrays[name].dtype == np.int64]
     like = few_traces(graph.prune(*drawn)) if drawn else {}
-    for name, array in arrays.items():
-        shape = like[name].shape[1:] if name in like else graph[name].plate_shape + (graph[name].shape or ())
+    shapes = {
+        name: like[name].shape[1:] if name in like else graph[name].plate_shape + (graph[name].shape or ())
+        for name in arrays
+    }
+    if isinstance(given, Traces) and given.sizes:
+        told = dict(given.sizes)
+    else:
+        seen = {name: array.shape[1:] for name, array in arrays.items() if array.ndim == 1 + len(shapes[name])}
+        sizes_told = told_sizes(ragged_plates(graph), {name: graph[name].plates for name in seen}, seen, call)
+        told = {plate: np.array(size) for plate, size in sizes_told.items()}
+    for name, shape in shapes.items():
+        array = arrays[name] = _padded(graph[name], arrays[name], shape)
         if not lead(array.shape, shape):
-            many = ", ".join(["rows", *map(str, shape)])
+            plates = graph[name].plates
+            spans = [*(plate.span for plate in plates), *map(str, shape[len(plates) :])]
+            many = ", ".join(["rows", *spans])
+            plain = f"({', '.join(spans)}{',' if len(spans) == 1 else ''})"
             raise ShapeError(
-                f"{call} has values of shape {array.shape} for {name!r}, which has shape {shape}.\n"
+                f"{call} has values of shape {array.shape} for {name!r}, which has shape {plain}.\n"
                 f"  Accepted: ({many}{'' if shape else ','}), one row for each trace."
                 " Samples of several pieces of evidence are handed over one piece at a time."
             )
@@ -64,7 +82,18 @@ def rows_of(graph: Graph, given: Any) -> dict[str, np.ndarray]:
     sizes = {name: len(array) for name, array in arrays.items()}
     if len(set(sizes.values())) > 1:
         raise ShapeError(f"{call} has different numbers of rows: {sizes}.\n  Each row is one trace, in every variable.")
-    return arrays
+    return arrays, told
+
+
+def _padded(node: Node, array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """Returns rows as long as the largest size of the node's ragged plates; new elements repeat the first one."""
+    if array.ndim != 1 + len(shape):
+        return array
+    for axis, plate in enumerate(node.plates, start=1):
+        if plate.is_ragged and plate.least <= array.shape[axis] < plate.most:
+            first = np.take(array, [0], axis)
+            array = np.concatenate([array, np.repeat(first, plate.most - array.shape[axis], axis)], axis)
+    return array
 
 
 def below(graph: Graph, given: Mapping[str, np.ndarray], start: int = 0) -> Graph:

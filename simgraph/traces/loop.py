@@ -80,6 +80,9 @@ def run_loop(
         if inputs.usable[row]:
             try:
                 for number, element in enumerate(elements):
+                    if inputs.exists is not None and not inputs.exists[row][element]:
+                        here[number] = here[0]  # not run: the first one, which always exists, stands for it
+                        continue
                     values = {
                         p: at_element(value[row], inputs.axes[p], node.plates, element)
                         for p, value in inputs.values.items()

@@ -29,7 +29,8 @@ def by_name(graph: Graph, values: Any, call: str) -> dict[str, np.ndarray]:
         call: What the user called, for messages: ``"log_prob(...)"``.
 
     Returns:
-        Arrays by name, in the order they were handed over, without NaN.
+        Arrays by name, in the order they were handed over, without NaN; those of traces are as long as the largest
+        one, and what does not exist repeats the first element.
 
     Raises:
         UnknownNameError: If a name is not a variable of the graph.
@@ -40,7 +41,7 @@ def by_name(graph: Graph, values: Any, call: str) -> dict[str, np.ndarray]:
     if not isinstance(values, Mapping):
         raise QueryError(f"{call} takes a mapping from names to values, not {type(values).__name__}.")
     found: dict[str, np.ndarray] = {}
-    for key, value in values.items():
+    for key, value in (values.filled() if isinstance(values, Traces) else values).items():
         name = key.name if isinstance(key, Node) else key
         if graph[name].is_opaque:
             raise UnknownNameError(
@@ -50,7 +51,7 @@ def by_name(graph: Graph, values: Any, call: str) -> dict[str, np.ndarray]:
         if name in found:
             raise QueryError(f"{call} names {name!r} twice.")
         found[name] = _numbers(name, value, call)
-        absent = int((~values.present(name)).sum()) if isinstance(values, Traces) else int(np.isnan(found[name]).sum())
+        absent = int((values.missing(name) if isinstance(values, Traces) else np.isnan(found[name])).sum())
         if absent:
             raise MissingValueError(
                 f"{call} holds {absent} NaN or missing values of {name!r}.\n"
@@ -84,9 +85,9 @@ def few_traces(graph: Graph, count: int = 1) -> Traces:
         if error.traces is None:
             raise
         traces: Traces = error.traces
-    whole = [traces.present(name).reshape(traces.num_simulations, -1).all(1) for name in traces]
+    whole = [(~traces.missing(name)).reshape(traces.num_simulations, -1).all(1) for name in traces]
     kept = traces[np.logical_and.reduce(whole)]
-    return Traces({name: kept[name] for name in kept}, plates=kept.plates)
+    return Traces({name: kept[name] for name in kept}, plates=kept.plates, sizes=kept.sizes)
 
 
 def lead(shape: tuple[int, ...], event: tuple[int, ...]) -> tuple[int, ...] | None:

@@ -6,7 +6,6 @@ in silence: conditioning on success changes the prior to p(theta | success).
 
 from __future__ import annotations
 
-import warnings
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
@@ -15,12 +14,15 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from simgraph.dsl import Plate
-from simgraph.errors import DeclarationError, SamplingBiasWarning, SimulationError
+from simgraph.errors import DeclarationError, SamplingBiasWarning, ShapeError, SimulationError, warn
 from simgraph.graph import Graph
+from simgraph.graph.ragged import stacked
 from simgraph.traces.batch import Batch, Inputs
-from simgraph.traces.evaluate import draws_in_blocks, evaluate
+from simgraph.traces.by_size import evaluate_by_size
+from simgraph.traces.evaluate import draws_in_blocks
 from simgraph.traces.given import below, rows_of
 from simgraph.traces.seeds import BLOCK, check_seed
+from simgraph.traces.sizes import check_sizes, existing, sizes_of_traces
 from simgraph.traces.store import Column, Traces
 
 __all__ = ["simulate"]
@@ -33,6 +35,7 @@ def simulate(
     num_simulations: int | None = None,
     *,
     given: Mapping[Any, Any] | None = None,
+    sizes: Mapping[Any, Any] | None = None,
     seed: int = 0,
     start: int = 0,
     on_failure: OnFailure = "raise",
@@ -48,6 +51,8 @@ def simulate(
         given: Rows (num_simulations, *plate sizes, *event_shape) by name or node, such as draws from a model: these
             nodes are not run, and all others see them. Nodes above them are not run either, and left out of the
             traces, unless they are functions of given ones.
+        sizes: Numbers of elements of plates whose size varies, by name of the plate: one for all traces, or an array
+            (num_simulations,). Those that are left out are told by ``given`` rows, or drawn uniformly.
         seed: A whole number of 0 or more.
         start: Number of the first trace.
         on_failure: What to do with traces that fail in a node: ``"raise"`` an error that counts them (the
@@ -61,12 +66,14 @@ def simulate(
     Raises:
         QueryError, EvidenceError, ShapeError: If given values do not fit, or a node that is neither given nor a
             function of given ones lies above a given node and is needed by another.
-        DeclarationError: If an argument is no valid number or policy.
+        DeclarationError: If an argument is no valid number or policy, or a size is out of its plate's range.
+        UnknownNameError: If ``sizes`` names no plate of the graph.
         SimulationError: If traces failed under ``on_failure="raise"``, or all of them did.
         NodeReturnError, ShapeError: If a node function does not keep what it declares.
     """
-    rows = None if given is None else rows_of(graph, given)
-    num_simulations = _count(num_simulations, rows)
+    rows, told = (None, {}) if given is None else rows_of(graph, given)
+    handed = check_sizes(graph, sizes, None)
+    num_simulations = _count(num_simulations, rows, handed)
     for name, value, low in (("num_simulations", num_simulations, 1), ("start", start, 0)):
         if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < low:
             raise DeclarationError(f"{name}={value!r} is not a whole number of {low} or more.")
@@ -74,6 +81,14 @@ def simulate(
         raise DeclarationError(f"on_failure={on_failure!r} is not known; choose 'raise', 'drop' or 'missing'.")
     if not len(graph):
         raise DeclarationError("the graph has no nodes to simulate.")
+    handed = check_sizes(graph, sizes, num_simulations)
+    for name, own in told.items():
+        if name in handed and (own != handed[name]).any():
+            raise ShapeError(
+                f"simulate(given=...) has {own.flat[0]} elements of plate {name!r}, and sizes= says otherwise.\n"
+                "  Leave the plate out of sizes=: given rows tell its size."
+            )
+    handed |= told
     seed = check_seed(seed)
     graph = graph if rows is None else below(graph, rows, start)
 
@@ -86,13 +101,16 @@ def simulate(
     ) as bar:
         for first in range(start, start + num_simulations, step):
             stop = min(first + step, start + num_simulations)
-            parts.append(_Run(graph, first, stop, seed, bar))
+            parts.append(_Run(graph, first, stop, seed, bar, handed, start))
     return _judged(graph, parts, num_simulations, seed, start, on_failure, joint=rows is None)
 
 
-def _count(num_simulations: int | None, rows: Mapping[str, np.ndarray] | None) -> int:
+def _count(num_simulations: int | None, rows: Mapping[str, np.ndarray] | None, sizes: Mapping[str, np.ndarray]) -> int:
     """Returns the number of traces."""
     if rows is None:
+        several = next((len(own) for own in sizes.values() if own.ndim), None)
+        if num_simulations is None and several is not None:
+            return several
         if num_simulations is None:
             raise DeclarationError("simulate(...) needs a number of traces, or given= rows of values.")
         return num_simulations
@@ -112,19 +130,41 @@ class _Run:
         failed: Boolean array by node: traces that failed in this node or above it.
         reasons: Reason by trace number, for each node in which traces failed themselves.
         error: The first exception that a node raised, or None.
+        sizes: Sizes of ragged plates by name, one for each trace.
+
+    Args:
+        graph: The graph.
+        first: Number of the first trace.
+        stop: Number after the last one.
+        seed: Seed of the simulation.
+        bar: Counts what is run one by one.
+        handed: Checked sizes of ragged plates; the others are drawn.
+        start: Number of the trace to which the first size of an array belongs.
     """
 
-    def __init__(self, graph: Graph, first: int, stop: int, seed: int, bar: tqdm) -> None:
+    def __init__(
+        self,
+        graph: Graph,
+        first: int,
+        stop: int,
+        seed: int,
+        bar: tqdm,
+        handed: Mapping[str, np.ndarray],
+        start: int,
+    ) -> None:
         self.values: dict[str, np.ndarray] = {}
         self.failed: dict[str, np.ndarray] = {}
         self.reasons: dict[str, dict[int, str]] = {}
         self.error: BaseException | None = None
         begin = _first_rows(graph, first)
+        lowest = min([first, *begin.values()])
+        self.sizes = sizes_of_traces(graph, handed, seed, lowest, stop, start)
         for name in graph.order:
             node = graph[name]
             inputs, inherited = self._inputs(graph, name, begin, stop)
             if inputs.usable.any():
-                batch = evaluate(node, inputs, seed, bar.update)
+                counted = {plate: self.sizes[plate][begin[name] - lowest :] for plate in stacked(graph, name)}
+                batch = evaluate_by_size(node, inputs, counted, seed, bar.update)
             else:
                 batch = Batch(np.full((inputs.rows, *node.plate_shape, *(node.shape or ())), np.nan))
             self.values[name] = batch.values
@@ -136,9 +176,10 @@ class _Run:
             asked = [row for row in batch.errors if row + begin[name] >= first]
             if self.error is None and asked:
                 self.error = batch.errors[min(asked)]
-        for name, lowest in begin.items():
-            self.values[name] = self.values[name][first - lowest :]
-            self.failed[name] = self.failed[name][first - lowest :]
+        self.sizes = {plate: own[first - lowest :] for plate, own in self.sizes.items()}
+        for name, low in begin.items():
+            self.values[name] = self.values[name][first - low :]
+            self.failed[name] = self.failed[name][first - low :]
 
     def _inputs(self, graph: Graph, name: str, begin: Mapping[str, int], stop: int) -> tuple[Inputs, np.ndarray]:
         node, low = graph[name], begin[name]
@@ -150,7 +191,10 @@ class _Run:
             values[parameter] = self.values[parent][offset:]
             axes[parameter] = graph[parent].plates
             inherited |= self.failed[parent][offset:]
-        return Inputs(values, axes, low, stop - low, ~inherited), inherited
+        rows = stop - low
+        sizes = {plate: own[-rows:] for plate, own in self.sizes.items()}
+        exists = existing([plate.name for plate in node.plates], sizes, node.plate_shape, rows)
+        return Inputs(values, axes, low, rows, ~inherited, exists), inherited
 
 
 def _first_rows(graph: Graph, first: int) -> dict[str, int]:
@@ -167,16 +211,16 @@ def _judged(
 ) -> Traces:
     """Joins the parts and applies the failure policy; traces of a ``joint`` draw know their source."""
     failed = {name: np.concatenate([part.failed[name] for part in parts]) for name in graph}
-    values = {name: _joined(parts, name) for name in graph.variables}
-    any_failed = np.logical_or.reduce(list(failed.values()))
+    sizes = {plate: np.concatenate([part.sizes[plate] for part in parts]) for plate in parts[0].sizes}
     plates = {name: [plate.name for plate in graph[name].plates] for name in graph.variables}
+    values = {name: _cut(_joined(parts, name), plates[name], sizes) for name in graph.variables}
+    any_failed = np.logical_or.reduce(list(failed.values()))
     source = [(seed, start, count)] if joint else []
     if not any_failed.any():
-        return Traces(values, plates=plates, sources=source)
+        return Traces(values, plates=plates, sizes=sizes, sources=source)
 
-    missing = Traces(
-        {name: _with_missing(values[name], failed[name]) for name in graph.variables}, plates=plates, sources=source
-    )
+    columns = {name: _with_missing(values[name], failed[name]) for name in graph.variables}
+    missing = Traces(columns, plates=plates, sizes=sizes, sources=source)
     summary = _failure_summary(graph, parts, count, seed)
     first_error = next((part.error for part in parts if part.error is not None), None)
     if on_failure == "raise" or any_failed.all():
@@ -193,18 +237,16 @@ def _judged(
         advice += f"\n  or reproduce one with graph.simulate({again}, seed={seed}, start={trace})."
         raise SimulationError(f"{summary}\n{advice}", kept) from first_error
     if on_failure == "drop":
-        warnings.warn(
+        warn(
             f"{summary}\n  They were dropped: what is left follows the prior p(theta | success).",
             SamplingBiasWarning,
-            stacklevel=3,
         )
         dropped = missing[~any_failed]
         complete = {name: dropped.column(name).values for name in dropped}
-        return Traces(complete, plates=plates, sources=source)
-    warnings.warn(
+        return Traces(complete, plates=plates, sizes=dropped.sizes, sources=source)
+    warn(
         f"{summary}\n  Their values are missing; the model learns the node's law among successful traces.",
         SamplingBiasWarning,
-        stacklevel=3,
     )
     return missing
 
@@ -218,6 +260,15 @@ def _joined(parts: Sequence[_Run], name: str) -> np.ndarray:
     return np.concatenate(
         [zeros if part.failed[name].all() else part.values[name] for part, zeros in zip(parts, empty, strict=True)]
     )
+
+
+def _cut(values: np.ndarray, plates: Sequence[str], sizes: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Returns values without the elements that traces do not have: NaN, or 0 for whole numbers."""
+    exists = existing(plates, sizes, values.shape[1 : 1 + len(plates)], len(values))
+    if exists is None:
+        return values
+    nothing = np.asarray(np.nan if values.dtype.kind == "f" else 0, dtype=values.dtype)
+    return np.where(exists.reshape(*exists.shape, *[1] * (values.ndim - exists.ndim)), values, nothing)
 
 
 def _with_missing(values: np.ndarray, failed: np.ndarray) -> Column:

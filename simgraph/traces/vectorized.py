@@ -79,5 +79,5 @@ def _aligned(value: np.ndarray, axes: Sequence[Plate], plates: Sequence[Plate]) 
     value = value.transpose(0, *(1 + i for i in order), *range(1 + len(names), value.ndim))
     for position, plate in enumerate(plates):
         if plate.name not in names:
-            value = np.repeat(np.expand_dims(value, 1 + position), plate.size, axis=1 + position)
+            value = np.repeat(np.expand_dims(value, 1 + position), plate.most, axis=1 + position)
     return value

@@ -19,6 +19,7 @@ from simgraph.compile.masks import MaskRule
 from simgraph.compile.probe import Variable
 from simgraph.compile.supports import Support
 from simgraph.compile.tokenizers import Tokenizer, tokenizer_for
+from simgraph.dsl import Plate
 from simgraph.errors import FileFormatError, SimgraphError
 from simgraph.graph.dependence import Families
 from simgraph.graph.fingerprint import fingerprint
@@ -66,6 +67,7 @@ def save(path: str | os.PathLike[str], trained: Trained, nodes: dict[str, Any] |
         )
     manifest = {
         "variables": variables,
+        "ragged": {name: [plate.least, plate.most] for name, plate in compiled.layout.ragged.items()},
         "observed": compiled.rule.form,
         "architecture": asdict(denoiser.network.architecture),
         "history": trained.history.rows,
@@ -110,7 +112,14 @@ def _assemble(arrays: dict[str, np.ndarray], manifest: dict[str, Any]) -> Traine
         statistics = {k.removeprefix(prefix): v for k, v in arrays.items() if k.startswith(prefix)}
         plain = tokenizer_for(variable)
         tokenizers[variable.name] = type(plain)(variable, statistics)
-    layout = Layout(tokenizers, {entry["name"]: entry["plates"] for entry in manifest["variables"]})
+    ragged = {str(name): Plate(str(name), tuple(ends)) for name, ends in manifest.get("ragged", {}).items()}
+    for entry in manifest["variables"]:
+        for plate, size in zip(entry["plates"], entry["plate_shape"], strict=True):
+            if plate in ragged and size != ragged[plate].most:
+                raise FileFormatError(f"{entry['name']!r} has {size} elements of a plate of {ragged[plate].span}.")
+    if not plates.issuperset(ragged):
+        raise FileFormatError("plates of varying size that no variable is in.")
+    layout = Layout(tokenizers, {entry["name"]: entry["plates"] for entry in manifest["variables"]}, ragged)
     if len(layout) != count:
         raise FileFormatError("two variables of one name.")
     families = Families(torch.from_numpy(members.astype(bool)), torch.from_numpy(parents.astype(bool)))

@@ -9,6 +9,7 @@ of them loses variables or elements at random, so that marginals are learned as 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -16,7 +17,7 @@ from torch import Tensor
 from simgraph.compile import Compiled
 from simgraph.compile.masks import ABSENT, LATENT, OBSERVED
 
-__all__ = ["Conditions", "Pool"]
+__all__ = ["Conditions", "Pool", "Pools"]
 
 _OWN_QUERIES = 0.5
 """Share of the mixture that the user's own queries get, if there are any."""
@@ -48,12 +49,13 @@ class Conditions:
         drawn = mine @ families.members.T.float() @ families.parents.float() > 0
         self.parents = drawn & ~mine.bool()
 
-    def draw(self, count: int, generator: torch.Generator) -> Tensor:
+    def draw(self, count: int, generator: torch.Generator, exists: Tensor | None = None) -> Tensor:
         """Draws condition states.
 
         Args:
             count: How many.
             generator: Source of randomness.
+            exists: Which tokens there are, boolean (count or 1, tokens); None for all. The others are ABSENT.
 
         Returns:
             Integer tensor (count, tokens); every state has a latent token.
@@ -76,7 +78,9 @@ class Conditions:
             own = torch.rand(count, generator=generator) < _OWN_QUERIES
             pick = torch.randint(len(self.queries), (int(own.sum()),), generator=generator)
             states[own] = self.queries[pick]
-        return self._with_latents(states, generator)
+        if exists is not None:
+            states = torch.where(exists, states, ABSENT)
+        return self._with_latents(states, generator, exists)
 
     def fitting(self, states: Tensor, present: Tensor) -> Tensor:
         """Fits drawn states to traces that lack tokens.
@@ -127,11 +131,16 @@ class Conditions:
         dropped = (variables & (kind < _DROPPING / 2)) | (elements & (kind > 1 - _DROPPING / 2))
         return torch.where(dropped, ABSENT, states)
 
-    def _with_latents(self, states: Tensor, generator: torch.Generator) -> Tensor:
-        """Makes one token latent where none is."""
+    def _with_latents(self, states: Tensor, generator: torch.Generator, exists: Tensor | None) -> Tensor:
+        """Makes one token latent where none is, of those that exist."""
         states = states.clone()
         rows = (states != LATENT).all(1).nonzero().flatten()
-        states[rows, torch.randint(self.tokens, (len(rows),), generator=generator)] = LATENT
+        if exists is None:
+            chosen = torch.randint(self.tokens, (len(rows),), generator=generator)
+        else:
+            luck = torch.rand(len(rows), self.tokens, generator=generator)
+            chosen = torch.where(exists.expand(len(states), -1)[rows], luck, -1.0).argmax(1)
+        states[rows, chosen] = LATENT
         return states
 
 
@@ -144,6 +153,7 @@ class Pool:
         depth: Number of attention layers.
         generator: Source of randomness.
         most_bytes: Memory for the masks.
+        exists: Which tokens there are, boolean (tokens,); None for all.
     """
 
     _USES = 4  # how often a state is used on average before the pool is renewed
@@ -155,8 +165,10 @@ class Pool:
         depth: int,
         generator: torch.Generator,
         most_bytes: int = 32_000_000,
+        exists: Tensor | None = None,
     ) -> None:
         self.conditions, self.compiled, self.depth, self.generator = conditions, compiled, depth, generator
+        self.exists = None if exists is None else exists.unsqueeze(0)
         self.size = max(32, min(2048, most_bytes // conditions.tokens**2))
         self.left = 0
         self.states = torch.empty(0)
@@ -165,9 +177,60 @@ class Pool:
     def draw(self, count: int) -> tuple[Tensor, Tensor]:
         """Draws states (count, tokens) and masks (count, tokens, tokens)."""
         if self.left <= 0:
-            self.states = self.conditions.draw(self.size, self.generator)
-            self.masks = self.compiled.rule.edge_mask(self.states, self.depth)
+            self.states = self.conditions.draw(self.size, self.generator, self.exists)
+            exists = None if self.exists is None else self.exists.expand(self.size, -1)
+            self.masks = self.compiled.rule.edge_mask(self.states, self.depth, exists)
             self.left = self._USES * self.size
         self.left -= count
         rows = torch.randint(self.size, (count,), generator=self.generator)
         return self.states[rows], self.masks[rows]
+
+
+class Pools:
+    """A pool for each set of tokens that traces have: plates whose size varies give each size a pool of its own.
+
+    Args:
+        conditions: Draws the states.
+        compiled: Derives the masks.
+        depth: Number of attention layers.
+        generator: Source of randomness.
+        exists: Which tokens the traces have, boolean (traces, tokens).
+        most_bytes: Memory for the masks of all pools.
+    """
+
+    _MOST = 256  # sets of tokens up to which a pool of each is worth its while
+
+    def __init__(
+        self,
+        conditions: Conditions,
+        compiled: Compiled,
+        depth: int,
+        generator: torch.Generator,
+        exists: Tensor,
+        most_bytes: int = 32_000_000,
+    ) -> None:
+        self.conditions, self.compiled, self.depth, self.generator = conditions, compiled, depth, generator
+        kinds = len(torch.unique(exists, dim=0))
+        self._direct = kinds > self._MOST
+        self._new = partial(Pool, conditions, compiled, depth, generator, most_bytes // kinds)
+        self._pools: dict[bytes, Pool] = {}
+
+    def draw(self, exists: Tensor) -> tuple[Tensor, Tensor]:
+        """Draws states (traces, tokens) and masks (traces, tokens, tokens).
+
+        Args:
+            exists: Which tokens each trace has, boolean (traces, tokens).
+        """
+        if self._direct:
+            states = self.conditions.draw(len(exists), self.generator, exists)
+            return states, self.compiled.rule.edge_mask(states, self.depth, exists)
+        states = torch.empty(exists.shape, dtype=torch.long)
+        masks = torch.empty(*exists.shape, exists.shape[1], dtype=torch.bool)
+        kinds, which = torch.unique(exists, dim=0, return_inverse=True)
+        for number, kind in enumerate(kinds):
+            key = kind.numpy().tobytes()
+            if key not in self._pools:
+                self._pools[key] = self._new(exists=kind)
+            rows = (which == number).nonzero().flatten()
+            states[rows], masks[rows] = self._pools[key].draw(len(rows))
+        return states, masks

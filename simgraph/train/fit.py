@@ -10,8 +10,8 @@ import contextlib
 import copy
 import math
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import cast
 
 import torch
@@ -26,7 +26,7 @@ from simgraph.simformer import Architecture, Denoiser, Simformer
 from simgraph.traces import Traces
 from simgraph.traces.blocks import isolated
 from simgraph.traces.seeds import integer_seed, torch_stream
-from simgraph.train.conditions import Conditions, Pool
+from simgraph.train.conditions import Conditions, Pool, Pools
 from simgraph.train.gradients import Workers
 from simgraph.train.history import History
 from simgraph.train.muon import Muon
@@ -56,6 +56,21 @@ class Trained:
     denoiser: Denoiser
     history: History
     ranges: Ranges
+
+    def sized(self, sizes: Mapping[str, int]) -> Trained:
+        """Returns the model in which some plates whose size varies have one size, with the same weights.
+
+        Elements of a plate share their identifiers, so that no weight belongs to a size.
+
+        Args:
+            sizes: Sizes by name of plates, each within the plate's range.
+        """
+        if not sizes:
+            return self
+        compiled = self.compiled.sized(sizes)
+        layout = compiled.layout
+        denoiser = Denoiser(self.denoiser.network, layout.ids, layout.coordinates, layout.widths, layout.classes)
+        return replace(self, compiled=compiled, denoiser=denoiser.eval())
 
 
 def build(compiled: Compiled, architecture: Architecture) -> Denoiser:
@@ -124,7 +139,7 @@ def train(
     with isolated():
         torch.manual_seed(integer_seed(seed, "weights"))
         denoiser = build(compiled, settings.architecture)
-    run = _Run(compiled, denoiser, Conditions(compiled, queries), settings, generator)
+    run = _Run(compiled, denoiser, Conditions(compiled, queries), settings, generator, training.exists)
     judge = _Validation(run, validation, torch_stream(seed, "validation"))
     best = copy.deepcopy(denoiser)
     history = History()
@@ -182,12 +197,14 @@ class _Run:
         conditions: Conditions,
         settings: Settings,
         generator: torch.Generator,
+        exists: Tensor | None = None,
     ) -> None:
         self.compiled, self.denoiser, self.settings, self.generator = compiled, denoiser, settings, generator
         self.conditions = conditions
         self.batch_size = settings.batch_for(len(compiled.layout))
         self.depth = settings.architecture.depth
         self.pool = Pool(conditions, compiled, self.depth, generator)
+        self.pools = None if exists is None else Pools(conditions, compiled, self.depth, generator, exists)
         decay = 1 - 1 / max(2.0, settings.ema * settings.steps)
         self.averaged = AveragedModel(denoiser, multi_avg_fn=get_ema_multi_avg_fn(decay))
         matrices = denoiser.network.matrices()
@@ -224,11 +241,14 @@ class _Run:
 
     def ask(self, batch: Tokens) -> tuple[Tensor, Tensor]:
         """Draws a condition state and its mask for each trace of a batch."""
-        if batch.present.all():
-            return self.pool.draw(len(batch))
-        states, _ = self.pool.draw(len(batch))
+        if self.pools is None or batch.exists is None:
+            states, masks = self.pool.draw(len(batch))
+        else:
+            states, masks = self.pools.draw(batch.exists)
+        if (batch.present if batch.exists is None else batch.present | ~batch.exists).all():
+            return states, masks
         states = self.conditions.fitting(states, batch.present)
-        return states, self.compiled.rule.edge_mask(states, self.depth)
+        return states, self.compiled.rule.edge_mask(states, self.depth, batch.exists)
 
 
 class _Validation:
@@ -239,9 +259,9 @@ class _Validation:
         copies = max(1, min(8, _VALIDATION_COPIES // len(tokens)))
         rows = torch.arange(len(tokens)).repeat(copies)[:_VALIDATION_COPIES]
         self.batch = tokens[rows]
-        drawn = run.conditions.draw(len(rows), generator)
+        drawn = run.conditions.draw(len(rows), generator, self.batch.exists)
         self.states = run.conditions.fitting(drawn, self.batch.present)
-        self.masks = run.compiled.rule.edge_mask(self.states, run.depth)
+        self.masks = run.compiled.rule.edge_mask(self.states, run.depth, self.batch.exists)
         self.sigma = run.settings.noise.sample(len(rows), generator)
         self.noise = torch.randn(self.batch.values.shape, generator=generator)
 

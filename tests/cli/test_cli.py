@@ -169,3 +169,30 @@ def test_the_module_runs_as_a_program():
     assert done.returncode == 0
     for command in ("inspect", "simulate", "fit", "sample", "demo", "benchmark"):
         assert command in done.stdout
+
+
+RAGGED = """
+from torch.distributions import Normal
+from simgraph import Graph, node, plate
+
+@node
+def mu():
+    return Normal(0.0, 1.0)
+
+@node(plates=plate("school", size=(2, 4)))
+def score(mu):
+    return Normal(mu, 1.0)
+
+graph = Graph(mu, score)
+"""
+
+
+def test_sizes_of_plates_are_asked_for(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "program.py").write_text(RAGGED)
+    assert run(monkeypatch, "fit", "program.py", "--simulations", "40", "--time-limit", "0.1", "--out", "m") == 0
+    drawn = ["sample", "m", "--of", "score", "--num-samples", "5"]
+    assert run(monkeypatch, *drawn, "--at", "school=3", "--given", "score[1]=0.5", "--out", "some.csv") == 0
+    assert Path("some.csv").read_text().splitlines()[0] == "score[0],score[1],score[2]"
+    assert run(monkeypatch, *drawn, "--at", "school=9") != 0
+    assert "at={'school': 9} is out of range" in "".join(capsys.readouterr())

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from simgraph.cli.evidence import evidence
+from simgraph.cli.evidence import evidence, sizes
 from simgraph.errors import EvidenceError, UnknownNameError
 from simgraph.errors import QueryError as Refused
 from simgraph.query import Interval, Missing
@@ -113,3 +113,20 @@ def test_all_elements_make_a_value():
 def test_text_that_is_no_evidence_is_refused(texts, error, message):
     with pytest.raises(error, match=f"^{re.escape(message)}"):
         evidence(texts, SHAPES)
+
+
+def test_sizes_are_whole_numbers_of_plates():
+    assert sizes(["school=7", " year = 2"]) == {"school": 7, "year": 2}
+    assert sizes([]) == {}
+
+
+@pytest.mark.parametrize("text", ["school", "school=", "=7", "school=2.5", "school=-1", "school=x"])
+def test_sizes_that_are_none_are_refused(text):
+    with pytest.raises(Refused) as caught:
+        sizes([text])
+    assert str(caught.value) == f"--at {text!r} is not of the form plate=number.\n  For example: --at school=7"
+
+
+def test_a_plate_has_one_size():
+    with pytest.raises(Refused, match=r"--at names 'school' twice.\n  Give each plate once."):
+        sizes(["school=7", "school=8"])
