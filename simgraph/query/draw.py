@@ -97,7 +97,7 @@ class Pushforward:
         out = torch.zeros(len(noise), *self.values.shape[1:])
 
         def fill(rows: Tensor) -> None:
-            with torch.no_grad():
+            with torch.inference_mode():
                 drawn = self.sampler.solve(problem.denoise(evidence[rows]), noise[rows][:, problem.position])
                 out[rows[:, None], problem.slots] = problem.filled(evidence[rows], drawn)
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor
 from torch.nn.functional import linear, scaled_dot_product_attention
 
@@ -70,13 +71,25 @@ def attend(
 
 def _few(query: Tensor, key: Tensor, value: Tensor, heads: int, bias: Tensor | None, mask: Tensor | None) -> Tensor:
     q, k, v = (part.permute(2, 0, 1).unflatten(0, (heads, -1)) for part in (query, key, value))  # h d tokens b
-    logits = q.shape[1] ** -0.5 * (q.unsqueeze(3) * k.unsqueeze(2)).sum(1)  # h q k b
+    logits = q.shape[1] ** -0.5 * _contracted(q.unsqueeze(3), k.unsqueeze(2), 1)  # h q k b
     if bias is not None:
         logits = logits + bias.unsqueeze(-1)
     if mask is not None:
         logits = logits.masked_fill(~mask.permute(1, 2, 0), float("-inf"))
-    attended = (logits.softmax(2).unsqueeze(1) * v.unsqueeze(2)).sum(3)
+    attended = _contracted(logits.softmax(2).unsqueeze(1), v.unsqueeze(2), 3)
     return attended.flatten(0, 1).permute(1, 2, 0)
+
+
+def _contracted(left: Tensor, right: Tensor, axis: int) -> Tensor:
+    """Returns (left * right).sum(axis)."""
+    if torch.is_grad_enabled():
+        return (left * right).sum(axis)
+    # Where no product has to be kept for the gradient, a running sum stays in the processor's cache.
+    (first, *others), (factor, *factors) = left.unbind(axis), right.unbind(axis)
+    total = first * factor
+    for part, other in zip(others, factors, strict=True):
+        total.addcmul_(part, other)
+    return total
 
 
 def _short(query: Tensor, key: Tensor, value: Tensor, heads: int, bias: Tensor | None, mask: Tensor | None) -> Tensor:

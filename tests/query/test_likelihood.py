@@ -208,7 +208,7 @@ def test_many_features_are_estimated_and_the_warning_says_how_not_to(tiny):
     with pytest.warns(SimgraphWarning, match="more than 16 features depend on one another") as caught:
         estimate = model.log_prob(reading=values, sampler=QUICK)
     assert "sampler=sg.Flow(trace='exact')" in str(caught[0].message)
-    assert caught[0].filename.endswith(("test_likelihood.py", "model.py"))
+    assert caught[0].filename == __file__
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         exact = model.log_prob(reading=values, sampler=Flow(steps=12, trace="exact"))
