@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -50,7 +51,7 @@ def function_value(node: Node, seed: int) -> Callable[[dict[str, Any], int, int]
         if not node.signature.takes_workdir:
             return node.signature.call(node.function, arguments)
         with tempfile.TemporaryDirectory(prefix="simgraph-") as workdir:
-            return node.signature.call(node.function, {**arguments, "workdir": workdir})
+            return node.signature.call(node.function, {**arguments, "workdir": Path(workdir)})
 
     return value
 

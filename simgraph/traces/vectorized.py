@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Sequence
 from contextlib import nullcontext
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -42,7 +43,7 @@ def _call(node: Node, inputs: Inputs, rows: np.ndarray, seed: int, block: int) -
     values.update(provided(node, seed, block))
     with tempfile.TemporaryDirectory(prefix="simgraph-") if node.signature.takes_workdir else nullcontext() as workdir:
         if workdir is not None:
-            values["workdir"] = workdir
+            values["workdir"] = Path(workdir)
         result = as_array(node.signature.call(node.function, values), node)
     expected = (count, *(node.shape or ()))
     if result.shape != expected:

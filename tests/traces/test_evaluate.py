@@ -1,7 +1,6 @@
 """What node functions receive, and what they may return."""
 
 import os
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -176,9 +175,9 @@ def test_workdir_is_a_fresh_empty_folder_that_goes_away():
     @node
     def x(a, rng, workdir):
         assert os.listdir(workdir) == []
-        (Path(workdir) / "out.txt").write_text(str(a))
+        (workdir / "out.txt").write_text(str(a))
         folders.append(workdir)
-        return float((Path(workdir) / "out.txt").read_text())
+        return float((workdir / "out.txt").read_text())
 
     traces = Graph(a, x).simulate(3)
     np.testing.assert_allclose(traces["x"], traces["a"])
