@@ -45,9 +45,8 @@ class Conditions:
         # A variable is a root or a leaf as a whole; what its own elements say of one another is no matter.
         self.roots = ~drawn_from.any(1)[self.variable]
         self.leaves = ~drawn_from.any(0)[self.variable]
-        mine = (self.variable == torch.arange(len(drawn_from))[:, None]).float()
-        drawn = mine @ families.members.T.float() @ families.parents.float() > 0
-        self.parents = drawn & ~mine.bool()
+        mine = self.variable == torch.arange(len(drawn_from))[:, None]
+        self.parents = families.drawn_from(self.variable, len(drawn_from)) & ~mine
 
     def draw(self, count: int, generator: torch.Generator, exists: Tensor | None = None) -> Tensor:
         """Draws condition states.
