@@ -24,6 +24,7 @@ from simgraph.benchmark.pace import prepare, seconds
 from simgraph.benchmark.report import facts, machine, markdown_table, write_json, write_text
 from simgraph.compile import compile
 from simgraph.compile.compiled import DEFAULT_DEPTH
+from simgraph.compile.edges import EdgeList
 from simgraph.compile.masks import ABSENT, LATENT, OBSERVED, MaskRule
 from simgraph.graph.dependence import Families
 from simgraph.simformer import Architecture
@@ -189,7 +190,7 @@ class _TimedPool(Pool):
         super().__init__(*args, **kwargs)
         self.times: list[float] = []
 
-    def draw(self, count: int) -> tuple[Tensor, Tensor]:
+    def draw(self, count: int) -> tuple[Tensor, Tensor | EdgeList]:
         begin = time.perf_counter()
         drawn = super().draw(count)
         self.times.append(time.perf_counter() - begin)

@@ -117,13 +117,11 @@ class Compiled:
     @property
     def drawn_from(self) -> Tensor:
         """Which variable is drawn from which other one: boolean (variables, variables), in the order of the names."""
-        names = self.layout.names
-        found = torch.zeros(len(names), len(names), dtype=torch.bool)
-        for child, name in enumerate(names):
-            mine = self.families.members[:, self.layout.slots(name)].any(1)
-            above = self.families.parents[mine].any(0)
-            found[child] = torch.stack([above[self.layout.slots(parent)].any() for parent in names])
-        return found & ~torch.eye(len(names), dtype=torch.bool)
+        variable, count = self.layout.variables, len(self.layout.names)
+        child, slot = self.families.drawn_from(variable, count).nonzero().T
+        found = torch.zeros(count, count, dtype=torch.bool)
+        found[child, variable[slot]] = True
+        return found & ~torch.eye(count, dtype=torch.bool)
 
     def fit(self, traces: Traces) -> Compiled:
         """Returns the compiled graph with its tokenizers fitted to traces.

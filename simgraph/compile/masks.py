@@ -26,11 +26,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from simgraph.compile.edges import EdgeList
 from simgraph.compile.shortcuts import Shortcuts
 from simgraph.graph.bitsets import Words, pack, unpack
 from simgraph.graph.dependence import Dependence, Families
 
-__all__ = ["ABSENT", "LATENT", "OBSERVED", "STATE_NAMES", "Form", "MaskRule"]
+__all__ = ["ABSENT", "LATENT", "OBSERVED", "SHORT", "SPARSE", "STATE_NAMES", "Form", "MaskRule"]
 
 Form = Literal["relay", "cached"]
 
@@ -39,11 +40,17 @@ ABSENT, LATENT, OBSERVED = 0, 1, 2
 
 STATE_NAMES = {LATENT: "latent", OBSERVED: "observed", ABSENT: "absent"}
 
+SHORT = 192
+"""Up to so many present tokens masks are tables, however few pairs they allow."""
+
+SPARSE = 1 / 32
+"""Share of the pairs of present tokens up to which longer masks are lists of pairs."""
+
 _MOST_KNOWN = 256
 """Sets of tokens of which the rule is kept."""
 
-_MOST_WORDS = 2**22
-"""Words of token sets that are worked on at a time."""
+_MOST_WORDS = 2**17
+"""Words of token sets that are worked on at a time: what a processor keeps close at hand."""
 
 
 @dataclass(frozen=True)
@@ -78,11 +85,28 @@ class MaskRule:
         if exists is not None and not exists.all():
             return self._ragged_mask(states, depth, exists)
         masks = torch.empty((*states.shape, tokens), dtype=torch.bool)
-        for rows, dependence in self._dependence(states):
-            readable = self._readable(dependence)
-            found = self.shortcuts.add(self._local(dependence, readable), readable, dependence, depth)
+        for rows, found in self._rows(states, depth):
             masks[rows] = torch.from_numpy(unpack(found, tokens))
         return masks
+
+    def masks(self, states: Tensor, depth: int, exists: Tensor | None = None) -> Tensor | EdgeList:
+        """Returns M_E in the form that attention is faster with; arguments as for ``edge_mask``.
+
+        That is a list of pairs where more than ``SHORT`` tokens are present and no more than ``SPARSE`` of their pairs
+        are allowed, and a table otherwise.
+        """
+        present = int((states != ABSENT).any(0).sum())
+        if present <= SHORT:
+            return self.edge_mask(states, depth, exists)
+        left = SPARSE * len(states) * present**2
+        numbers, parts = [], []
+        for rows, part in self._lists(states, depth, exists):
+            left -= len(part.query)
+            if left < 0:
+                return self.edge_mask(states, depth, exists)
+            numbers.append(rows)
+            parts.append(part)
+        return EdgeList.joined(parts)[torch.cat(numbers).argsort()]
 
     def local_mask(self, states: Tensor) -> Tensor:
         """Returns M_E without shortcuts: what a network of any depth may use; arguments as for ``edge_mask``."""
@@ -117,6 +141,19 @@ class MaskRule:
                 masks[rows[:, None, None], here[:, None], here] = found
         return masks
 
+    def _lists(self, states: Tensor, depth: int, exists: Tensor | None) -> Iterator[tuple[Tensor, EdgeList]]:
+        """Yields parts of a batch, as numbers of its rows, with their masks as lists of pairs."""
+        tokens, numbers = states.shape[1], torch.arange(len(states))
+        if exists is None or exists.all():
+            for rows, found in self._rows(states, depth):
+                yield numbers[rows], EdgeList.of_words(found, tokens)
+            return
+        kinds, which = torch.unique(exists, dim=0, return_inverse=True)
+        for number, kind in enumerate(kinds):
+            mine, here = numbers[which == number], kind.nonzero().flatten()
+            for some, part in self.among(kind)._lists(states[mine][:, here], depth, None):
+                yield mine[some], part.spread(here, tokens)
+
     @cached_property
     def _known(self) -> dict[bytes, MaskRule]:
         """The rules of tokens that were asked for."""
@@ -126,6 +163,12 @@ class MaskRule:
     def shortcuts(self) -> Shortcuts:
         """Adds shortcuts where the network is too shallow."""
         return Shortcuts(self.families, self.canonical)
+
+    def _rows(self, states: Tensor, depth: int) -> Iterator[tuple[slice, Words]]:
+        """Yields parts of a batch with their masks (batch, tokens, words)."""
+        for rows, dependence in self._dependence(states):
+            readable = self._readable(dependence)
+            yield rows, self.shortcuts.add(self._local(dependence, readable), readable, dependence, depth)
 
     def _dependence(self, states: Tensor) -> Iterator[tuple[slice, Dependence]]:
         """Yields parts of a batch with their dependence."""

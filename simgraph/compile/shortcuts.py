@@ -24,7 +24,7 @@ from functools import cached_property
 import networkx as nx
 import numpy as np
 
-from simgraph.graph.bitsets import Words, pack, unpack
+from simgraph.graph.bitsets import Words, include, pack, unpack
 from simgraph.graph.dependence import Dependence, Families
 
 __all__ = ["NARROW", "Shortcuts"]
@@ -102,21 +102,21 @@ class Shortcuts:
         position = np.arange(len(row)) - first
         levels = depth // 2
         branching = np.repeat([_root(size, levels) for size in sizes.tolist()], sizes)
-        mask = unpack(rows, rows.shape[1])
+        rows = np.ascontiguousarray(rows).copy()
+        number = row * rows.shape[1] + token
         step = np.ones_like(branching)
         for level in range(levels):
             here = position % step == 0
             step = step * branching
             hub = first + position // step * step
             below, above = np.flatnonzero(here), hub[here]
-            mask[row[below], token[below], token[above]] = True
-            mask[row[below], token[above], token[below]] = True
+            include(rows, number[below], token[above])
+            include(rows, number[above], token[below])
             if level == 0 and depth % 2 == 0:
                 begins = np.flatnonzero(np.diff(hub, prepend=-1))
                 read = np.bitwise_or.reduceat(dependence.neighbours[row, token], begins, axis=0)
-                observed = unpack(read, rows.shape[1]) & (dependence.component[row[begins]] < 0)
-                mask[row[begins], token[begins]] |= observed
-        return pack(mask)
+                rows[row[begins], token[begins]] |= read & ~pack(dependence.component >= 0)[row[begins]]
+        return rows
 
     @cached_property
     def _rank(self) -> np.ndarray:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-__all__ = ["Groups", "Parts", "Words", "pack", "unpack"]
+__all__ = ["Groups", "Parts", "Words", "include", "listed", "pack", "unpack"]
 
 Words = np.ndarray
 """Array of uint64; its last axis holds the words of one set."""
@@ -27,6 +27,20 @@ def pack(sets: np.ndarray) -> Words:
 def unpack(words: Words, tokens: int) -> np.ndarray:
     """Unpacks words (..., words) into boolean sets (..., tokens)."""
     return np.unpackbits(words.view(np.uint8), axis=-1, count=tokens, bitorder="little").view(bool)
+
+
+def listed(words: Words) -> tuple[np.ndarray, np.ndarray]:
+    """Lists the tokens of sets (..., words): the number of the set, counted flat, and the token; sorted by both."""
+    flat, width = words.reshape(-1), words.shape[-1]
+    full = np.flatnonzero(flat)  # most words of sparse sets are empty
+    place, bit = np.nonzero(unpack(flat[full, None], _WORD))
+    return full[place] // width, full[place] % width * _WORD + bit
+
+
+def include(words: Words, number: np.ndarray, token: np.ndarray) -> None:
+    """Puts tokens into sets (..., words), in place; sets are numbered as they lie in memory."""
+    bit = np.left_shift(np.uint64(1), (token % _WORD).astype(np.uint64))
+    np.bitwise_or.at(words.reshape(-1), number * words.shape[-1] + token // _WORD, bit)
 
 
 class Parts:

@@ -55,6 +55,20 @@ class Families:
         members = torch.ones(1, tokens, dtype=torch.bool)
         return cls(members, torch.zeros_like(members))
 
+    def drawn_from(self, groups: Tensor, count: int) -> Tensor:
+        """Returns which tokens a group of tokens is drawn from, boolean (count, tokens).
+
+        Args:
+            groups: The group of each token, (tokens,), from 0 to count - 1.
+            count: Number of groups.
+        """
+        family, token = self.members.nonzero().T
+        family, group = torch.stack([family, groups[token]]).unique(dim=1)
+        number, parent = self.parents[family].nonzero().T
+        found = torch.zeros(count, len(groups), dtype=torch.bool)
+        found[group[number], parent] = True
+        return found
+
     def among(self, tokens: Tensor) -> Families:
         """Returns the factorisation where only some tokens (tokens,) exist: a token that does not has no edges.
 

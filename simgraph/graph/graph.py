@@ -55,6 +55,7 @@ class Graph(Mapping[str, Node]):
         self._edges = edges
         declared = {name: number for number, name in enumerate(self._nodes)}
         self._order = tuple(nx.lexicographical_topological_sort(edges, key=declared.__getitem__))
+        self._place = {name: number for number, name in enumerate(self._order)}
 
     def __getitem__(self, name: str) -> Node:
         try:
@@ -107,7 +108,7 @@ class Graph(Mapping[str, Node]):
     def children(self, name: str) -> tuple[str, ...]:
         """Names of the nodes that ask for ``name``, in topological order."""
         self[name]
-        return tuple(child for child in self._order if self._edges.has_edge(name, child))
+        return tuple(sorted(self._edges.successors(name), key=self._place.__getitem__))
 
     def ancestors(self, *names: str) -> frozenset[str]:
         """Names of all nodes above ``names``, without ``names`` unless one is above another."""

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from simgraph.compile import Compiled
+from simgraph.compile.edges import EdgeList
 from simgraph.compile.masks import ABSENT, LATENT, OBSERVED
 from simgraph.query.solvers import DEFAULT_SAMPLER, Denoise
 from simgraph.simformer import Denoiser
@@ -45,14 +46,14 @@ class Problem:
     ) -> None:
         self.denoiser, self.values, self.states = denoiser, values, states
         kinds, self.which = torch.unique(states, dim=0, return_inverse=True)
-        self.masks = compiled.rule.edge_mask(kinds, denoiser.network.architecture.depth)
+        self.masks = compiled.rule.masks(kinds, denoiser.network.architecture.depth)
         self.slots = (states != ABSENT).any(0).nonzero().flatten()
         observed = (states == OBSERVED).any(0)
         mixed = observed & (states == LATENT).any(0)
         self.remembered = torch.zeros(0, dtype=torch.long)
         if denoiser.network.timeless and not mixed.any():
             self.remembered = observed.nonzero().flatten()
-        self.active = torch.tensor([slot for slot in self.slots.tolist() if slot not in set(self.remembered.tolist())])
+        self.active = self.slots[~torch.isin(self.slots, self.remembered)]
         self.position = torch.searchsorted(self.slots, self.active)
         self.chunk = max(1, chunk_tokens // len(self.slots))
 
@@ -63,11 +64,10 @@ class Problem:
     def denoise(self, evidence: Tensor) -> Denoise:
         """Returns the denoiser of active tokens (rows, active, width), one row for each numbered piece of evidence."""
         active, known = self.active, self.remembered
-        mask = self.masks[self.which[evidence]]
         memory = None
         if len(known):
             unique, back = torch.unique(evidence, return_inverse=True)
-            pieces = self.masks[self.which[unique]][:, known[:, None], known]
+            pieces = _among(self.masks[self.which[unique]], known, known)
             with torch.no_grad():
                 _, remembered = self.denoiser.remember(
                     self.values[unique][:, known], self.states[unique][:, known], pieces, known
@@ -75,9 +75,9 @@ class Problem:
             memory = (known, [(key[:, back], value[:, back]) for key, value in remembered])
         keys = torch.cat([known, active]) if len(known) else active
         own, own_states = self.values[evidence][:, active], self.states[evidence][:, active]
-        own_mask: Tensor | None = mask[:, active[:, None], keys]
-        if own_mask is not None and bool(own_mask.all()):
-            own_mask = None
+        mask = _among(self.masks[self.which[evidence]], active, keys)
+        everything = isinstance(mask, Tensor) and bool(mask.all())
+        own_mask = None if everything else self.denoiser.ready(mask, len(evidence))
         latent = self.latent(evidence)
         wanted: Tensor | None = latent.any(0).flatten().nonzero().flatten()
         if wanted is not None and len(wanted) == len(active):
@@ -94,3 +94,8 @@ class Problem:
         out = self.values[evidence][:, self.slots]
         out[:, self.position] = torch.where(self.latent(evidence), x, out[:, self.position])
         return out
+
+
+def _among(masks: Tensor | EdgeList, queries: Tensor, keys: Tensor) -> Tensor | EdgeList:
+    """Returns masks of fewer tokens."""
+    return masks.among(queries, keys) if isinstance(masks, EdgeList) else masks[:, queries[:, None], keys]

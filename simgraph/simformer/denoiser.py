@@ -14,11 +14,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
+from simgraph.compile.edges import EdgeList
 from simgraph.compile.masks import LATENT
 from simgraph.simformer.network import Memory, Simformer
 from simgraph.simformer.schedule import preconditioning
+from simgraph.simformer.sparse import Bags
 
-__all__ = ["Denoiser"]
+__all__ = ["Denoiser", "Mask"]
+
+Mask = Tensor | EdgeList | Bags | None
+"""Which token may attend to which, as a table or as a list of pairs; None: all to all."""
 
 
 class Denoiser(nn.Module):
@@ -33,7 +38,7 @@ class Denoiser(nn.Module):
     """
 
     ids: Tensor
-    same: Tensor | None
+    coordinates: Tensor | None
     own: Tensor
     classes: Tensor
 
@@ -41,9 +46,8 @@ class Denoiser(nn.Module):
         super().__init__()
         self.network = network
         features = network.embedding.value.shape[1]
-        same = (coordinates[:, :, None] == coordinates[:, None, :]) & (coordinates >= 0)[:, :, None]
         self.register_buffer("ids", ids, persistent=False)
-        self.register_buffer("same", same.float() if len(coordinates) else None, persistent=False)
+        self.register_buffer("coordinates", coordinates if len(coordinates) else None, persistent=False)
         self.register_buffer("own", torch.arange(features) < widths[ids, None], persistent=False)
         self.register_buffer("classes", classes[ids], persistent=False)
 
@@ -52,7 +56,7 @@ class Denoiser(nn.Module):
         x: Tensor,
         sigma: Tensor,
         states: Tensor,
-        mask: Tensor | None,
+        mask: Mask,
         slots: Tensor | None = None,
         memory: tuple[Tensor, Memory] | None = None,
         wanted: Tensor | None = None,
@@ -63,7 +67,8 @@ class Denoiser(nn.Module):
             x: Tokens (batch, tokens, features): latent ones noised, observed ones clean.
             sigma: Noise levels (batch,), or (1,) for one level in the whole batch.
             states: Condition states (batch, tokens).
-            mask: M_E, boolean (batch or 1, tokens, keys), or None if everything may attend to everything.
+            mask: M_E, boolean (batch or 1, tokens, keys) or a list of pairs, or None if everything may attend to
+                everything.
             slots: Which slots ``x`` holds, (tokens,); all by default.
             memory: Slots of observed tokens that are not in ``x``, with their keys and values.
             wanted: Positions of the tokens that are latent in some row, (wanted,), if these are not all: saves work.
@@ -86,7 +91,7 @@ class Denoiser(nn.Module):
             denoised[:, here, :count] = kept
         return denoised
 
-    def loss(self, x_0: Tensor, noise: Tensor, sigma: Tensor, states: Tensor, mask: Tensor | None) -> Tensor:
+    def loss(self, x_0: Tensor, noise: Tensor, sigma: Tensor, states: Tensor, mask: Mask) -> Tensor:
         """Returns the denoising loss of each token, (batch, tokens): zero where it is not latent.
 
         For continuous tokens this is (1 + sigma^2) / sigma^2 times the squared error of the denoised mean,
@@ -108,17 +113,17 @@ class Denoiser(nn.Module):
             loss[:, here] = cross_entropy(logits.flatten(0, 1), target.flatten(), reduction="none").view(target.shape)
         return loss * latent
 
-    def remember(self, x: Tensor, states: Tensor, mask: Tensor | None, slots: Tensor) -> tuple[Tensor, Memory]:
+    def remember(self, x: Tensor, states: Tensor, mask: Mask, slots: Tensor) -> tuple[Tensor, Memory]:
         """Returns keys and values of observed tokens, to be handed to :meth:`forward` as ``memory``."""
-        same = None if self.same is None else self.same[:, slots][:, :, slots]
-        return slots, self.network.remember(x, states, self.ids[slots], mask, same)
+        mask = self.ready(mask, len(x))
+        return slots, self.network.remember(x, states, self.ids[slots], mask, self._same(slots, slots, mask))
 
     def _raw(
         self,
         x: Tensor,
         sigma: Tensor,
         states: Tensor,
-        mask: Tensor | None,
+        mask: Mask,
         slots: Tensor,
         memory: tuple[Tensor, Memory] | None,
         wanted: Tensor | None = None,
@@ -128,10 +133,26 @@ class Denoiser(nn.Module):
         own = x * self.own[slots]
         scaled = torch.where((states == LATENT).unsqueeze(-1), c_in[:, None, None] * own, own)
         keys = slots if memory is None else torch.cat([memory[0], slots])
-        same = None if self.same is None else self.same[:, slots][:, :, keys]
+        mask = self.ready(mask, len(x))
+        same = self._same(slots, keys, mask)
         known = None if memory is None else memory[1]
         raw = self.network(scaled, c_noise, states, self.ids[slots], mask, same, known, self.ids[keys], wanted)
         return raw if wanted is None else torch.zeros_like(x).index_copy(1, wanted, raw)
+
+    def ready(self, mask: Mask, rows: int) -> Tensor | Bags | None:
+        """Brings a mask for so many rows into the form that attention reads; pays where it is used again and again."""
+        return Bags(mask, rows, self.network.architecture.heads) if isinstance(mask, EdgeList) else mask
+
+    def _same(self, slots: Tensor, keys: Tensor, mask: Tensor | Bags | None) -> Tensor | None:
+        """Tells which tokens belong to one element of a plate: (plates, tokens, keys), or (plates, pairs) of a list."""
+        if self.coordinates is None:
+            return None
+        own, others = self.coordinates[:, slots], self.coordinates[:, keys]
+        if isinstance(mask, Bags):
+            own, others = own[:, mask.query], others[:, mask.key]
+        else:
+            own, others = own[:, :, None], others[:, None, :]
+        return ((own == others) & (own >= 0)).float()
 
     @staticmethod
     def _counts(classes: Tensor) -> list[int]:

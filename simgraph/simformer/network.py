@@ -13,12 +13,13 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import gelu, layer_norm, linear
+from torch.nn.functional import embedding, gelu, layer_norm, linear
 
 from simgraph.compile.masks import OBSERVED
 from simgraph.errors import DeclarationError
 from simgraph.simformer.attention import attend, project
 from simgraph.simformer.embeddings import NoiseEmbedding, TokenEmbedding
+from simgraph.simformer.sparse import Bags, attend_along
 
 __all__ = ["Architecture", "Memory", "Simformer"]
 
@@ -99,7 +100,7 @@ class Simformer(nn.Module):
         noise: Tensor,
         states: Tensor,
         ids: Tensor,
-        mask: Tensor | None,
+        mask: Tensor | Bags | None,
         same: Tensor | None = None,
         memory: Memory | None = None,
         key_ids: Tensor | None = None,
@@ -112,8 +113,10 @@ class Simformer(nn.Module):
             noise: c_noise, (batch,), or (1,) for one level in the whole batch.
             states: Condition states, integers (batch, tokens).
             ids: Identifiers, (tokens,).
-            mask: M_E, boolean (batch or 1, tokens, keys), with the keys of ``memory`` in front; None: all allowed.
-            same: Float (plates, tokens, keys): 1 where two tokens belong to one element of a plate.
+            mask: M_E, boolean (batch or 1, tokens, keys), with the keys of ``memory`` in front, or its pairs; None: all
+                allowed.
+            same: Float (plates, tokens, keys): 1 where two tokens belong to one element of a plate; for a mask that is
+                a list of pairs (plates, pairs).
             memory: Keys and values of observed tokens that are not among ``values``.
             key_ids: Identifiers of the keys, (keys,); those of the tokens by default.
             wanted: Positions of the tokens whose output is needed, (wanted,); all by default.
@@ -132,7 +135,7 @@ class Simformer(nn.Module):
         return torch.einsum("tbw,twf->btf", x, self.head[ids]) + self.head_bias[ids]
 
     def remember(
-        self, values: Tensor, states: Tensor, ids: Tensor, mask: Tensor | None, same: Tensor | None = None
+        self, values: Tensor, states: Tensor, ids: Tensor, mask: Tensor | Bags | None, same: Tensor | None = None
     ) -> Memory:
         """Returns the keys and values of observed tokens, which in the cached form depend on nothing else."""
         x, modulations = self._start(values, torch.zeros(len(values)), states, ids)
@@ -178,7 +181,7 @@ class _Block(nn.Module):
         self,
         x: Tensor,
         modulation: Sequence[Tensor],
-        mask: Tensor | None,
+        mask: Tensor | Bags | None,
         pairs: tuple[Tensor, Tensor],
         same: Tensor | None,
         memory: tuple[Tensor, Tensor] | None = None,
@@ -192,16 +195,34 @@ class _Block(nn.Module):
         own = (key, value)
         if memory is not None:
             key, value = (torch.cat(pair) for pair in zip(memory, own, strict=True))
+        attended = self._attended(query, key, value, mask, pairs, same, wanted)
         if wanted is not None:
-            x, query, pairs = x[wanted], query[wanted], (pairs[0][wanted], pairs[1])
-            mask = None if mask is None else mask[:, wanted]
-            same = None if same is None else same[:, wanted]
+            x = x[wanted]
             if len(gate) > 1:
                 gate, scale2, shift2, gate2 = (part[wanted] for part in (gate, scale2, shift2, gate2))
-        attended = attend(query, key, value, self.heads, self._bias(pairs, same), mask)
         x = x + _gated(self.attention_out, attended, gate)
         y = _normed(x, scale2, shift2)
         return x + _gated(self.down, gelu(self.up(y)), gate2), own
+
+    def _attended(
+        self,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        mask: Tensor | Bags | None,
+        pairs: tuple[Tensor, Tensor],
+        same: Tensor | None,
+        wanted: Tensor | None,
+    ) -> Tensor:
+        """Returns what the tokens, or the wanted ones of them, read."""
+        if isinstance(mask, Bags):
+            attended = attend_along(mask, query, key, value, self._bias_of_pairs(mask, pairs, same))
+            return attended if wanted is None else attended[wanted]
+        if wanted is not None:
+            query, pairs = query[wanted], (pairs[0][wanted], pairs[1])
+            mask = None if mask is None else mask[:, wanted]
+            same = None if same is None else same[:, wanted]
+        return attend(query, key, value, self.heads, self._bias(pairs, same), mask)
 
     def _bias(self, pairs: tuple[Tensor, Tensor], same: Tensor | None) -> Tensor | None:
         """Returns what is added to the logits, (heads, queries, keys), or None."""
@@ -210,6 +231,17 @@ class _Block(nn.Module):
             bias = _PAIR_SCALE * self.pair_bias[:, pairs[0][:, None], pairs[1]]
         if self.plate_bias is not None and same is not None:
             plates = torch.einsum("ph,pqk->hqk", self.plate_bias, same)
+            bias = plates if bias is None else bias + plates
+        return bias
+
+    def _bias_of_pairs(self, bags: Bags, pairs: tuple[Tensor, Tensor], same: Tensor | None) -> Tensor | None:
+        """Returns what is added to the logits of listed pairs, (heads, pairs), or None."""
+        bias: Tensor | None = None
+        if self.pair_bias is not None:
+            number = pairs[0][bags.query] * self.pair_bias.shape[2] + pairs[1][bags.key]
+            bias = _PAIR_SCALE * embedding(number, self.pair_bias.flatten(1).T).T
+        if self.plate_bias is not None and same is not None:
+            plates = self.plate_bias.T @ same
             bias = plates if bias is None else bias + plates
         return bias
 

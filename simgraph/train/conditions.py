@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from simgraph.compile import Compiled
+from simgraph.compile.edges import EdgeList, joined
 from simgraph.compile.masks import ABSENT, LATENT, OBSERVED
 
 __all__ = ["Conditions", "Pool", "Pools"]
@@ -45,9 +46,8 @@ class Conditions:
         # A variable is a root or a leaf as a whole; what its own elements say of one another is no matter.
         self.roots = ~drawn_from.any(1)[self.variable]
         self.leaves = ~drawn_from.any(0)[self.variable]
-        mine = (self.variable == torch.arange(len(drawn_from))[:, None]).float()
-        drawn = mine @ families.members.T.float() @ families.parents.float() > 0
-        self.parents = drawn & ~mine.bool()
+        mine = self.variable == torch.arange(len(drawn_from))[:, None]
+        self.parents = families.drawn_from(self.variable, len(drawn_from)) & ~mine
 
     def draw(self, count: int, generator: torch.Generator, exists: Tensor | None = None) -> Tensor:
         """Draws condition states.
@@ -172,14 +172,14 @@ class Pool:
         self.size = max(32, min(2048, most_bytes // conditions.tokens**2))
         self.left = 0
         self.states = torch.empty(0)
-        self.masks = torch.empty(0)
+        self.masks: Tensor | EdgeList = torch.empty(0)
 
-    def draw(self, count: int) -> tuple[Tensor, Tensor]:
-        """Draws states (count, tokens) and masks (count, tokens, tokens)."""
+    def draw(self, count: int) -> tuple[Tensor, Tensor | EdgeList]:
+        """Draws states (count, tokens) and masks (count, tokens, tokens), lists of pairs where they are sparse."""
         if self.left <= 0:
             self.states = self.conditions.draw(self.size, self.generator, self.exists)
             exists = None if self.exists is None else self.exists.expand(self.size, -1)
-            self.masks = self.compiled.rule.edge_mask(self.states, self.depth, exists)
+            self.masks = self.compiled.rule.masks(self.states, self.depth, exists)
             self.left = self._USES * self.size
         self.left -= count
         rows = torch.randint(self.size, (count,), generator=self.generator)
@@ -215,22 +215,20 @@ class Pools:
         self._new = partial(Pool, conditions, compiled, depth, generator, most_bytes // kinds)
         self._pools: dict[bytes, Pool] = {}
 
-    def draw(self, exists: Tensor) -> tuple[Tensor, Tensor]:
-        """Draws states (traces, tokens) and masks (traces, tokens, tokens).
+    def draw(self, exists: Tensor) -> tuple[Tensor, Tensor | EdgeList]:
+        """Draws states (traces, tokens) and masks (traces, tokens, tokens), lists of pairs where all are sparse.
 
         Args:
             exists: Which tokens each trace has, boolean (traces, tokens).
         """
         if self._direct:
             states = self.conditions.draw(len(exists), self.generator, exists)
-            return states, self.compiled.rule.edge_mask(states, self.depth, exists)
-        states = torch.empty(exists.shape, dtype=torch.long)
-        masks = torch.empty(*exists.shape, exists.shape[1], dtype=torch.bool)
+            return states, self.compiled.rule.masks(states, self.depth, exists)
         kinds, which = torch.unique(exists, dim=0, return_inverse=True)
-        for number, kind in enumerate(kinds):
-            key = kind.numpy().tobytes()
-            if key not in self._pools:
+        for kind in kinds:
+            if (key := kind.numpy().tobytes()) not in self._pools:
                 self._pools[key] = self._new(exists=kind)
-            rows = (which == number).nonzero().flatten()
-            states[rows], masks[rows] = self._pools[key].draw(len(rows))
-        return states, masks
+        counts = torch.bincount(which, minlength=len(kinds)).tolist()
+        drawn = [self._pools[kind.numpy().tobytes()].draw(count) for kind, count in zip(kinds, counts, strict=True)]
+        place = which.argsort(stable=True).argsort()
+        return torch.cat([states for states, _ in drawn])[place], joined([masks for _, masks in drawn])[place]

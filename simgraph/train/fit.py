@@ -20,6 +20,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm.auto import tqdm
 
 from simgraph.compile import Compiled
+from simgraph.compile.edges import EdgeList
 from simgraph.compile.layout import Tokens
 from simgraph.errors import TrainingError
 from simgraph.simformer import Architecture, Denoiser, Simformer
@@ -39,6 +40,9 @@ _LEAST_TRACES = 10
 
 _VALIDATION_COPIES = 4096
 """Held-out traces are repeated up to so many rows, each with a condition, a noise level and noise of its own."""
+
+_VALIDATION_TOKENS = 2**19
+"""Tokens in these rows: graphs of more than 128 tokens have fewer rows."""
 
 
 @dataclass(frozen=True)
@@ -239,7 +243,7 @@ class _Run:
         self.averaged.update_parameters(self.denoiser)
         return loss
 
-    def ask(self, batch: Tokens) -> tuple[Tensor, Tensor]:
+    def ask(self, batch: Tokens) -> tuple[Tensor, Tensor | EdgeList]:
         """Draws a condition state and its mask for each trace of a batch."""
         if self.pools is None or batch.exists is None:
             states, masks = self.pool.draw(len(batch))
@@ -248,7 +252,7 @@ class _Run:
         if (batch.present if batch.exists is None else batch.present | ~batch.exists).all():
             return states, masks
         states = self.conditions.fitting(states, batch.present)
-        return states, self.compiled.rule.edge_mask(states, self.depth, batch.exists)
+        return states, self.compiled.rule.masks(states, self.depth, batch.exists)
 
 
 class _Validation:
@@ -256,12 +260,13 @@ class _Validation:
 
     def __init__(self, run: _Run, tokens: Tokens, generator: torch.Generator) -> None:
         self.run = run
-        copies = max(1, min(8, _VALIDATION_COPIES // len(tokens)))
-        rows = torch.arange(len(tokens)).repeat(copies)[:_VALIDATION_COPIES]
+        most = min(_VALIDATION_COPIES, max(1, _VALIDATION_TOKENS // tokens.values.shape[1]))
+        copies = max(1, min(8, most // len(tokens)))
+        rows = torch.arange(len(tokens)).repeat(copies)[:most]
         self.batch = tokens[rows]
         drawn = run.conditions.draw(len(rows), generator, self.batch.exists)
         self.states = run.conditions.fitting(drawn, self.batch.present)
-        self.masks = run.compiled.rule.edge_mask(self.states, run.depth, self.batch.exists)
+        self.masks = run.compiled.rule.masks(self.states, run.depth, self.batch.exists)
         self.sigma = run.settings.noise.sample(len(rows), generator)
         self.noise = torch.randn(self.batch.values.shape, generator=generator)
 

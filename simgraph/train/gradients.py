@@ -16,6 +16,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
+from simgraph.compile.edges import EdgeList
 from simgraph.compile.masks import LATENT
 from simgraph.simformer import Denoiser
 from simgraph.threads import one_thread
@@ -24,8 +25,9 @@ __all__ = ["Workers"]
 
 _PARTS = 2
 
-Batch = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]
-"""x_0, noise (rows, tokens, features), sigma (rows,), condition states (rows, tokens), masks (rows, tokens, tokens)."""
+Batch = tuple[Tensor, Tensor, Tensor, Tensor, Tensor | EdgeList]
+"""x_0, noise (rows, tokens, features), sigma (rows,), condition states (rows, tokens), masks (rows, tokens, tokens)
+or their lists of pairs."""
 
 
 class Workers:

@@ -6,6 +6,8 @@ from samples import mixed, pair, plated
 from torch.distributions import MultivariateNormal, Normal
 
 from simgraph import Graph, compile, node
+from simgraph.compile import masks as rules
+from simgraph.compile.edges import EdgeList
 from simgraph.compile.masks import ABSENT, LATENT, OBSERVED
 from simgraph.train.conditions import Conditions, Pool
 
@@ -173,3 +175,13 @@ def test_a_variable_whose_elements_follow_one_another_is_a_leaf_all_the_same():
     assert conditions.roots.tolist() == [True, True, False, False]
     assert conditions.leaves.tolist() == [False, False, True, True]
     assert conditions.parents.tolist() == [[False] * 4, [True, True, False, False]]
+
+
+def test_a_pool_hands_out_lists_where_masks_are_sparse(monkeypatch):
+    monkeypatch.setattr(rules, "SHORT", 0)
+    monkeypatch.setattr(rules, "SPARSE", 1.0)
+    compiled = compile(plated())
+    pool = Pool(Conditions(compiled), compiled, depth=2, generator=generator())
+    states, masks = pool.draw(20)
+    assert isinstance(masks, EdgeList)
+    assert torch.equal(masks.dense(), compiled.rule.edge_mask(states, 2))

@@ -10,6 +10,7 @@ from samples import TINY, mixed, pair, plated
 from torch.distributions import Normal
 
 from simgraph import Graph, Traces, compile, node
+from simgraph.benchmark.pace import prepare
 from simgraph.errors import TrainingError
 from simgraph.traces import Column
 from simgraph.train import fit, train
@@ -216,3 +217,12 @@ def test_the_model_that_comes_back_does_not_train_any_more():
     trained = tiny(pair())
     assert not trained.denoiser.training
     assert not any(parameter.requires_grad for parameter in trained.denoiser.parameters())
+
+
+@pytest.mark.parametrize(("most", "rows"), [(70, 10), (2**19, 8 * 20)])
+def test_long_graphs_are_validated_on_fewer_rows(most, rows, monkeypatch):
+    monkeypatch.setattr(fit, "_VALIDATION_TOKENS", most)
+    graph = plated()  # 7 tokens
+    traces = graph.simulate(20, seed=0, progress=False)
+    run, tokens = prepare(compile(graph, traces), traces, TINY, 0)
+    assert len(fit._Validation(run, tokens, torch.Generator().manual_seed(0)).batch) == rows

@@ -5,6 +5,7 @@ import torch
 from samples import mixed, plated
 
 from simgraph import compile
+from simgraph.compile.edges import EdgeList
 from simgraph.compile.masks import LATENT
 from simgraph.simformer import Architecture
 from simgraph.train.conditions import Conditions
@@ -59,3 +60,17 @@ def test_an_error_in_a_part_is_raised():
     denoiser, batch = problem(mixed())
     with Workers.start() as workers, pytest.raises(RuntimeError):
         workers.backward(denoiser, (batch[0][..., :0], *batch[1:]))
+
+
+def test_masks_that_are_lists_give_the_same_gradient():
+    denoiser, batch = problem(plated())
+    found = []
+    with Workers.start() as workers:
+        for mask in (batch[4], EdgeList.of_dense(batch[4])):
+            loss = workers.backward(denoiser, (*batch[:4], mask))
+            assert workers.loss(denoiser, (*batch[:4], mask), 3) == pytest.approx(loss, rel=1e-5)
+            found.append((loss, [p.grad for p in denoiser.parameters()]))
+    assert found[0][0] == pytest.approx(found[1][0], rel=1e-5)
+    for first, second in zip(found[0][1], found[1][1], strict=True):
+        # Single precision, sums in another order.
+        torch.testing.assert_close(first, second, rtol=1e-3, atol=1e-6)

@@ -8,6 +8,8 @@ from schools import counted, schools
 
 import simgraph as sg
 from simgraph import Traces
+from simgraph.compile import masks as rules
+from simgraph.compile.edges import EdgeList
 from simgraph.compile.layout import Tokens
 from simgraph.compile.masks import ABSENT, LATENT, OBSERVED
 from simgraph.errors import FileFormatError
@@ -49,6 +51,19 @@ def test_pools_have_the_masks_of_each_set_of_tokens():
     states, masks = Pools(Conditions(compiled), compiled, 2, generator(), exists).draw(exists)
     assert (states[~exists] == ABSENT).all()
     assert torch.equal(masks, compiled.rule.edge_mask(states, 2, exists))
+
+
+@pytest.mark.parametrize(("sparse", "listed"), [(1.0, True), (0.0, False)])
+@pytest.mark.parametrize("most", [1, 256])
+def test_pools_hand_out_lists_where_masks_are_sparse(sparse, listed, most, monkeypatch):
+    monkeypatch.setattr(rules, "SHORT", 0)
+    monkeypatch.setattr(rules, "SPARSE", sparse)
+    monkeypatch.setattr(Pools, "_MOST", most)
+    exists = of_sizes(2, 5, 3, 2, 4, 5)
+    states, masks = Pools(Conditions(compiled), compiled, 2, generator(), exists).draw(exists)
+    assert isinstance(masks, EdgeList) == listed
+    table = masks.dense() if isinstance(masks, EdgeList) else masks
+    assert torch.equal(table, compiled.rule.edge_mask(states, 2, exists))
 
 
 def test_pools_share_their_memory():
