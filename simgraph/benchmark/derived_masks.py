@@ -2,7 +2,8 @@
 
 Each task is trained twice on the same traces, with the same seed and the same questions, for the same wall seconds:
 once with the mask that the graph implies, once with the mask in which every present token attends to every other.
-C2ST against the exact or published posteriors of five observations tells how good the answers became.
+C2ST against the exact or published posteriors of five observations tells how good the answers became; of
+``hmm_conditionals``, against the exact answers to twenty questions that condition on random parts of a trace.
 
 Each run is kept as soon as it is done, and a run that is kept is not repeated: an interrupted command goes on where it
 stopped. The two masks take turns, so that a machine that slows down hits both alike.
@@ -35,7 +36,7 @@ from simgraph.train import Settings
 
 __all__ = ["compare", "full", "main"]
 
-COMPARED = ("gaussian_linear", "hmm", "slcp")
+COMPARED = ("gaussian_linear", "hmm", "hmm_conditionals", "slcp")
 """Tasks that masks are compared on."""
 
 DRAWS = 2_500
@@ -230,10 +231,11 @@ def report(runs: Sequence[Mapping[str, Any]]) -> str:
         "Written by `python -m simgraph.benchmark.derived_masks docs`. Both masks get the same traces, seed, questions"
         " and wall seconds; the best network on held-out traces answers. C2ST: a random forest,"
         f" {' or '.join(map(str, draws))} draws a side, against the exact posterior (Gaussian linear, HMM) or sbibm's"
-        " reference draws (SLCP); 0.5 is perfect, 1.0 is useless. Pairs: how many ordered pairs of tokens may attend in"
-        " the posterior's query, each with itself included. The validation loss of both masks is measured on the same"
-        " traces, questions and noise. A training ends by its time, or by its patience: as many evaluations without"
-        " improvement as by default. CPU seconds tell how much time the machine gave: training can use two cores.",
+        " reference draws (SLCP); `hmm_conditionals` asks the twenty questions of the benchmark. 0.5 is perfect, 1.0 is"
+        " useless. Pairs: how many ordered pairs of tokens may attend in the first question, each with itself included."
+        " The validation loss of both masks is measured on the same traces, questions and noise. A training ends by its"
+        " time, or by its patience: as many evaluations without improvement as by default. CPU seconds tell how much"
+        " time the machine gave: training can use two cores.",
         "",
         *(f"Machine: {line}." for line in machines),
         "",

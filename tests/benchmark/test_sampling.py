@@ -1,0 +1,23 @@
+"""The program that measures draws."""
+
+import re
+
+import pytest
+
+import simgraph as sg
+from simgraph.benchmark import sampling
+from tests.samples import TINY
+
+
+@pytest.mark.slow
+def test_a_measurement_of_a_hardly_trained_model(monkeypatch):
+    for name, value in {"SIMULATIONS": 400, "DRAWS": 50, "SCORED": 100, "STEPS": 20, "OBSERVED": 100, "FEW": 4}.items():
+        monkeypatch.setattr(sampling, name, value)
+    monkeypatch.setattr(sampling, "fit", lambda *args, **options: sg.fit(*args, **{"preset": TINY, **options}))
+    found = {"machine": {"cores": 2}, "two_moons": sampling.posterior("two_moons"), "cached": sampling.cached()}
+    assert len(found["two_moons"]["seconds"]) == len(found["two_moons"]["c2st"]) == 5
+    assert min(found["two_moons"]["c2st"]) > 0.6  # the network knows next to nothing
+    assert found["cached"]["cached"] < found["cached"]["relay"]
+    text = sampling.report(found)
+    assert re.search(r"\| two_moons \| \d+ \| \d+\.\d \| 0\.\d{4} \| 0\.\d{4} \| [+-]0\.\d{4} \|", text)
+    assert re.search(r"given 100 observed ones take .* \d+ times less\.", text)
