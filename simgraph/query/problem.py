@@ -12,11 +12,14 @@ from torch import Tensor
 
 from simgraph.compile import Compiled
 from simgraph.compile.edges import EdgeList
-from simgraph.compile.masks import ABSENT, LATENT, OBSERVED
+from simgraph.compile.masks import ABSENT, LATENT, OBSERVED, SPARSE
 from simgraph.query.solvers import DEFAULT_SAMPLER, Denoise
 from simgraph.simformer import Denoiser
 
 __all__ = ["Problem"]
+
+_LIGHT = 16
+"""A token that is only read takes so many times less memory than one that goes through the network."""
 
 
 class Problem:
@@ -33,7 +36,8 @@ class Problem:
         slots: The tokens that are in the query, (slots,).
         active: Those of them that go through the network at each noise level.
         position: Where the active ones stand among the slots.
-        chunk: Number of rows that go through the network together.
+        chunk: Number of rows that go through the network together; those of one piece of evidence share what is
+            remembered of it.
     """
 
     def __init__(
@@ -55,7 +59,7 @@ class Problem:
             self.remembered = observed.nonzero().flatten()
         self.active = self.slots[~torch.isin(self.slots, self.remembered)]
         self.position = torch.searchsorted(self.slots, self.active)
-        self.chunk = max(1, chunk_tokens // len(self.slots))
+        self.chunk = max(1, min(chunk_tokens // len(self.active), _LIGHT * chunk_tokens // len(self.slots)))
 
     def latent(self, evidence: Tensor) -> Tensor:
         """Tells which active tokens are latent, (rows, active, 1), for each of the numbered pieces of evidence."""
@@ -72,7 +76,9 @@ class Problem:
                 _, remembered = self.denoiser.remember(
                     self.values[unique][:, known], self.states[unique][:, known], pieces, known
                 )
-            memory = (known, [(key[:, back], value[:, back]) for key, value in remembered])
+            if len(unique) > 1:
+                remembered = [(key[:, back], value[:, back]) for key, value in remembered]
+            memory = (known, remembered)
         keys = torch.cat([known, active]) if len(known) else active
         own, own_states = self.values[evidence][:, active], self.states[evidence][:, active]
         mask = _among(self.masks[self.which[evidence]], active, keys)
@@ -97,5 +103,8 @@ class Problem:
 
 
 def _among(masks: Tensor | EdgeList, queries: Tensor, keys: Tensor) -> Tensor | EdgeList:
-    """Returns masks of fewer tokens."""
-    return masks.among(queries, keys) if isinstance(masks, EdgeList) else masks[:, queries[:, None], keys]
+    """Returns masks of fewer tokens; a list of most of their pairs becomes a table."""
+    if not isinstance(masks, EdgeList):
+        return masks[:, queries[:, None], keys]
+    fewer = masks.among(queries, keys)
+    return fewer.dense() if len(fewer.query) > SPARSE * len(fewer) * len(queries) * len(keys) else fewer

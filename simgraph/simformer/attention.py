@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import linear, scaled_dot_product_attention
 
-__all__ = ["FEW", "SHORT", "attend", "project"]
+__all__ = ["FEW", "SHORT", "attend", "attend_shared", "project"]
 
 FEW = 8
 """Up to so many keys the element-wise form is the fastest one on a CPU."""
@@ -67,6 +67,46 @@ def attend(
     if query.device.type != "cpu" or len(key) > SHORT:
         return _long(query, key, value, heads, bias, mask)
     return (_few if len(key) <= FEW else _short)(query, key, value, heads, bias, mask)
+
+
+def attend_shared(
+    query: Tensor,
+    own: tuple[Tensor, Tensor],
+    shared: tuple[Tensor, Tensor],
+    heads: int,
+    bias: Tensor | None = None,
+    mask: Tensor | None = None,
+) -> Tensor:
+    """Attention over keys that are the same for the whole batch, and over others that are not.
+
+    The shared keys are never copied: all queries of the batch are multiplied with them at once.
+
+    Args:
+        query: (queries, batch, width).
+        own: Keys and values, each (keys, batch, width).
+        shared: Keys and values, each (shared keys, 1, width).
+        heads: Number of heads; divides the width.
+        bias: Added to the logits, (heads, queries, shared keys + keys).
+        mask: True where attention is allowed, (batch or 1, queries, shared keys + keys). None: all allowed.
+
+    Returns:
+        (queries, batch, width).
+    """
+    count, batch = query.shape[:2]
+    q, k, v = (part.unflatten(2, (heads, -1)).permute(2, 0, 1, 3) for part in (query, *own))  # h tokens b d
+    known, news = (part.squeeze(1).unflatten(1, (heads, -1)).transpose(0, 1) for part in shared)  # h tokens d
+    q = q.shape[-1] ** -0.5 * q
+    among_known = (q.flatten(1, 2) @ known.mT).unflatten(1, (count, batch))
+    among_own = (q.transpose(1, 2) @ k.permute(0, 2, 3, 1)).transpose(1, 2)
+    logits = torch.cat([among_known, among_own], -1)  # h queries b keys
+    if bias is not None:
+        logits = logits + bias.unsqueeze(2)
+    if mask is not None:
+        logits = logits.masked_fill(~mask.transpose(0, 1), float("-inf"))
+    of_known, of_own = logits.softmax(-1).split((len(shared[0]), len(k[0])), -1)
+    read = (of_known.flatten(1, 2) @ news).unflatten(1, (count, batch))
+    read = read + (of_own.transpose(1, 2) @ v.transpose(1, 2)).transpose(1, 2)
+    return read.permute(1, 2, 0, 3).flatten(2)
 
 
 def _few(query: Tensor, key: Tensor, value: Tensor, heads: int, bias: Tensor | None, mask: Tensor | None) -> Tensor:

@@ -17,14 +17,14 @@ from torch.nn.functional import embedding, gelu, layer_norm, linear
 
 from simgraph.compile.masks import OBSERVED
 from simgraph.errors import DeclarationError
-from simgraph.simformer.attention import attend, project
+from simgraph.simformer.attention import attend, attend_shared, project
 from simgraph.simformer.embeddings import NoiseEmbedding, TokenEmbedding
 from simgraph.simformer.sparse import Bags, attend_along
 
 __all__ = ["Architecture", "Memory", "Simformer"]
 
 Memory = Sequence[tuple[Tensor, Tensor]]
-"""Keys and values of observed tokens by layer, each (tokens, batch, width)."""
+"""Keys and values of observed tokens by layer, each (tokens, batch, width), or (tokens, 1, width) for all rows."""
 
 MOST_PAIRED = 128
 """Up to so many identifiers, each pair of them has a learned attention bias."""
@@ -193,9 +193,7 @@ class _Block(nn.Module):
         known = 0 if memory is None else len(memory[0])
         query, key, value = project(self.attention_in.weight, y, known + len(y))
         own = (key, value)
-        if memory is not None:
-            key, value = (torch.cat(pair) for pair in zip(memory, own, strict=True))
-        attended = self._attended(query, key, value, mask, pairs, same, wanted)
+        attended = self._attended(query, own, memory, mask, pairs, same, wanted)
         if wanted is not None:
             x = x[wanted]
             if len(gate) > 1:
@@ -207,8 +205,8 @@ class _Block(nn.Module):
     def _attended(
         self,
         query: Tensor,
-        key: Tensor,
-        value: Tensor,
+        own: tuple[Tensor, Tensor],
+        memory: tuple[Tensor, Tensor] | None,
         mask: Tensor | Bags | None,
         pairs: tuple[Tensor, Tensor],
         same: Tensor | None,
@@ -216,13 +214,17 @@ class _Block(nn.Module):
     ) -> Tensor:
         """Returns what the tokens, or the wanted ones of them, read."""
         if isinstance(mask, Bags):
+            key, value = _joined(memory, own)
             attended = attend_along(mask, query, key, value, self._bias_of_pairs(mask, pairs, same))
             return attended if wanted is None else attended[wanted]
         if wanted is not None:
             query, pairs = query[wanted], (pairs[0][wanted], pairs[1])
             mask = None if mask is None else mask[:, wanted]
             same = None if same is None else same[:, wanted]
-        return attend(query, key, value, self.heads, self._bias(pairs, same), mask)
+        bias = self._bias(pairs, same)
+        if memory is not None and memory[0].shape[1] < query.shape[1]:
+            return attend_shared(query, own, memory, self.heads, bias, mask)
+        return attend(query, *_joined(memory, own), self.heads, bias, mask)
 
     def _bias(self, pairs: tuple[Tensor, Tensor], same: Tensor | None) -> Tensor | None:
         """Returns what is added to the logits, (heads, queries, keys), or None."""
@@ -244,6 +246,15 @@ class _Block(nn.Module):
             plates = self.plate_bias.T @ same
             bias = plates if bias is None else bias + plates
         return bias
+
+
+def _joined(memory: tuple[Tensor, Tensor] | None, own: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+    """Returns keys and values, those that are remembered in front."""
+    if memory is None:
+        return own
+    rows = own[0].shape[1]
+    key, value = (torch.cat([old.expand(-1, rows, -1), new]) for old, new in zip(memory, own, strict=True))
+    return key, value
 
 
 # With one noise level for all, as in sampling, modulations are constants that other operations take along.

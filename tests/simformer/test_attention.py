@@ -5,7 +5,7 @@ import torch
 from torch.nn.functional import scaled_dot_product_attention
 
 from simgraph.simformer import attention
-from simgraph.simformer.attention import FEW, SHORT, attend, project
+from simgraph.simformer.attention import FEW, SHORT, attend, attend_shared, project
 
 BATCH, HEADS, FEATURES = 5, 2, 4
 WIDTH = HEADS * FEATURES
@@ -69,6 +69,17 @@ def test_attention_agrees_with_torch_in_values_and_gradients(queries, keys, name
         assert torch.allclose(mine, expected, rtol=1e-10, atol=1e-12)
     with torch.no_grad():
         assert torch.allclose(attend(*inputs, HEADS, bias, mask), results[1][0], rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize(("queries", "shared"), [(1, 1), (3, 2), (5, SHORT + 1)])
+@pytest.mark.parametrize("name", ["none", "one mask", "masks", "bias", "bias and mask", "bias and one mask"])
+def test_shared_keys_are_those_of_every_row(queries, shared, name):
+    bias, mask = biases(queries, shared + queries)[name]
+    query, key, value = parts(queries, queries)
+    known = [part[:, :1] for part in parts(queries, shared)[1:]]
+    whole = [torch.cat([old.expand(-1, BATCH, -1), new]) for old, new in zip(known, (key, value), strict=True)]
+    found = attend_shared(query, (key, value), tuple(known), HEADS, bias, mask)
+    assert torch.allclose(found, reference(query, *whole, HEADS, bias, mask), rtol=1e-10, atol=1e-12)
 
 
 @pytest.mark.parametrize("keys", [4, FEW + 2])
