@@ -1,7 +1,7 @@
 """simgraph: declare a simulator as a graph of named variables, train once, ask any conditional by name."""
 
 from simgraph.compile import Compiled, compile
-from simgraph.dsl import Node, Plate, causal, deterministic, lagged, node, plate, window
+from simgraph.dsl import Curve, Index, Node, Plate, causal, deterministic, index, lagged, node, plate, window
 from simgraph.errors import SimgraphError, SimgraphWarning
 from simgraph.graph import Graph
 from simgraph.query import (
@@ -35,10 +35,12 @@ from simgraph.version import __version__
 __all__ = [
     "Architecture",
     "Compiled",
+    "Curve",
     "Flow",
     "Graph",
     "Guided",
     "Heun",
+    "Index",
     "Interval",
     "Intervention",
     "Model",
@@ -64,6 +66,7 @@ __all__ = [
     "constraint",
     "deterministic",
     "fit",
+    "index",
     "lagged",
     "load",
     "missing",

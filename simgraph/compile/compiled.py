@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from simgraph.compile.explain import explain, mask_text
+from simgraph.compile.functions import seen, with_points
 from simgraph.compile.laws import Readings, law_of
 from simgraph.compile.layout import Layout
 from simgraph.compile.links import LinkOrigin, families, link_origins
@@ -20,7 +21,7 @@ from simgraph.compile.probe import probe
 from simgraph.compile.ragged import at_both_ends, check_sizes
 from simgraph.compile.tokenizers import tokenizer_for
 from simgraph.dsl import Node
-from simgraph.errors import DeclarationError, QueryError, ShapeError, UnknownNameError, did_you_mean
+from simgraph.errors import DeclarationError, QueryError, ShapeError, TracesError, UnknownNameError, did_you_mean
 from simgraph.graph import Graph
 from simgraph.graph.dependence import Families
 from simgraph.graph.ragged import largest, ragged_plates, sized, stacked
@@ -76,6 +77,12 @@ def compile(graph: Graph, traces: Traces | None = None, *, observed: Form = "rel
     if not graph.variables:
         raise DeclarationError("the graph has no variables: every node is an object without a shape.")
     traces = graph.simulate(_PROBE, seed=seed) if traces is None else traces
+    for name in graph.indices:
+        if name not in traces:
+            raise TracesError(
+                f"the traces do not tell the points of the index {name!r}.\n"
+                "  Simulate them with this graph: graph.simulate(...)"
+            )
     ragged = ragged_plates(graph)
     check_sizes(ragged, traces)
     # A plate whose size varies is the plate of its largest size, of which a trace has a part.
@@ -84,11 +91,13 @@ def compile(graph: Graph, traces: Traces | None = None, *, observed: Form = "rel
     if any(stacked(graph, name) for name in graph):
         variables = at_both_ends(graph, ragged, filled, variables)
     plates = {name: [plate.name for plate in graph[name].plates] for name in variables}
-    layout = Layout({name: tokenizer_for(variable) for name, variable in variables.items()}, plates, ragged)
+    tokenizers = {name: tokenizer_for(variable) for name, variable in variables.items()}
+    layout = Layout(tokenizers, plates, ragged, graph.indices)
     readings: Readings = {}
     laws = {name: law_of(whole, name, variables, filled, readings) for name in layout.names}
     law = families(whole, layout, laws)
-    return Compiled(layout, law, MaskRule(law, observed, layout.canonical), link_origins(whole, layout, laws), graph)
+    rule = MaskRule(law, observed, layout.order)
+    return Compiled(layout, seen(law, layout), rule, link_origins(whole, layout, laws), graph)
 
 
 @dataclass(frozen=True)
@@ -98,7 +107,7 @@ class Compiled:
     Attributes:
         layout: The tokens.
         families: The factorisation of their joint law.
-        rule: Derives edge masks.
+        rule: Derives edge masks, from a factorisation that holds functions as a whole, too.
         links: How each link is known.
         graph: The graph that was compiled; None for a model that was loaded without it.
     """
@@ -134,19 +143,26 @@ class Compiled:
             name: tokenizer.fit(traces[name], traces.present(name))
             for name, tokenizer in self.layout.tokenizers.items()
         }
-        return replace(self, layout=Layout(fitted, self.layout.plates, self.layout.ragged))
+        return replace(self, layout=self.layout.fitted(fitted))
 
     def sized(self, sizes: Mapping[str, int]) -> Compiled:
-        """Returns the compiled graph in which some plates whose size varies have one size.
+        """Returns the compiled graph in which some plates whose size varies have one size, and indices so many points.
 
         Args:
-            sizes: Sizes by name of plates, each within the plate's range.
+            sizes: Sizes by name of plates, each within the plate's range; numbers of points by name of indices.
         """
         if not sizes:
             return self
-        rule = self.rule.among(self.layout.within(sizes))
+        plates = {name: size for name, size in sizes.items() if name not in self.layout.indices}
+        layout, rule = self.layout, self.rule
+        if plates:
+            slots = torch.cat([layout.within(plates), layout.hidden_within(plates)])
+            rule, layout = rule.among(slots), layout.sized(plates)
+        if len(plates) < len(sizes):
+            old, layout = layout, layout.sized({name: size for name, size in sizes.items() if name not in plates})
+            rule = MaskRule(with_points(rule.families, old, layout), rule.form, layout.order)
         graph = None if self.graph is None else sized(self.graph, sizes)
-        return Compiled(self.layout.sized(sizes), rule.families, rule, self.links, graph)
+        return Compiled(layout, seen(rule.families, layout), rule, self.links, graph)
 
     def states(self, given: Names | Mapping[Any, Any] = (), of: Names | None = None) -> Tensor:
         """Returns the condition state of each token in a query.

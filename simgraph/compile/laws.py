@@ -54,11 +54,14 @@ def law_of(
     shapes = {
         parameter: _received_shape(graph, node, parent, variables) for parameter, parent in node.signature.parents
     }
+    if node.index is not None:
+        return _of_function(node, variable.event_shape, shapes)
     law = _read(graph, node, variable, shapes, traces, {} if readings is None else readings)
     if not node.depends and node.within is None:
         return law
     for parameter, parent in node.signature.parents:
-        if parameter in node.depends and graph[parent].is_opaque and not isinstance(node.depends[parameter], Full):
+        whole = graph[parent].is_opaque or graph[parent].index is not None
+        if parameter in node.depends and whole and not isinstance(node.depends[parameter], Full):
             raise DeclarationError(
                 f"depends= of node {name!r}: {parent!r} is an object without elements, so that no link of them can be"
                 f" declared.\n  declared at {node.where}\n  Give {parent!r} a shape=, or leave {parameter!r} out."
@@ -70,12 +73,25 @@ def law_of(
 
 
 def _received_shape(graph: Graph, node: Node, parent: str, variables: Mapping[str, Variable]) -> tuple[int, ...]:
-    """Returns the shape of what a node's function receives of a parent; () for an object without elements."""
-    if graph[parent].is_opaque:
+    """Returns the shape of what a node's function receives of a parent; () for an object, or for a function."""
+    if graph[parent].is_opaque or graph[parent].index is not None:
         return ()
     shared = {plate.name for plate in node.plates}
     stacked = tuple(plate.most for plate in graph[parent].plates if plate.name not in shared)
     return stacked + variables[parent].event_shape
+
+
+def _of_function(node: Node, event: tuple[int, ...], shapes: Mapping[str, tuple[int, ...]]) -> Law:
+    """Returns the law of a function: it is drawn from all of its parents, and its values from it."""
+    size = int(np.prod(event, dtype=int))
+    origins: dict[str, Origin] = {**dict.fromkeys(shapes, "assumed"), node.name: "declared"}
+    return Law(
+        members=np.eye(size, dtype=bool).reshape(size, *event),
+        own=np.zeros((size, *event), dtype=bool),
+        sources={parameter: np.ones((1, *shape), dtype=bool) for parameter, shape in shapes.items()},
+        origins=origins,
+        notes={**dict.fromkeys(shapes, "a function of an index"), node.name: "values of one function"},
+    )
 
 
 def _read(
@@ -90,7 +106,7 @@ def _read(
     drawn = node.kind == "distribution"
     reason = "a black box: only depends= can say more"
     if drawn or (node.kind == "deterministic" and node.backend == "torch"):
-        objects = tuple(graph[parent].is_opaque for parent in node.parents)
+        objects = tuple(graph[parent].is_opaque or graph[parent].index is not None for parent in node.parents)
         key = (node.function, node.kind, tuple(shapes.items()), variable.event_shape, objects)
         if key not in readings:
             try:
@@ -129,6 +145,9 @@ def _examples(graph: Graph, node: Node, traces: Traces) -> Iterator[dict[str, An
     opaque = [parent for parent in parents.values() if graph[parent].is_opaque]
     if opaque:
         raise Untraceable(f"it receives the object {opaque[0]!r}")
+    functions = [parent for parent in parents.values() if graph[parent].index is not None]
+    if functions:
+        raise Untraceable(f"it receives the function {functions[0]!r}")
     complete = np.ones(traces.num_simulations, dtype=bool)
     for parent in parents.values():
         complete &= traces.present(parent).reshape(len(complete), -1).all(1)

@@ -6,8 +6,9 @@ are exchangeable; which of them belong together is kept as plate coordinates.
 
 A plate whose size varies has slots for its largest size; a trace, or a query, has a part of them. ``Tokens`` is a
 batch of token values, with masks that say which tokens *exist* in each row, and which have a value (a failed
-simulation leaves tokens that exist without one). Each token may carry an index value (the point at which a function was
-evaluated).
+simulation leaves tokens that exist without one). A token of a function also has a *place*: the point at which the
+function was looked at. The function as a whole has a *hidden* slot behind all tokens, which no query ever holds; in the
+masks it is absent, above its values and above all that calls it.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import torch
 from torch import Tensor
 
 from simgraph.compile.tokenizers import Tokenizer
-from simgraph.dsl import Plate
+from simgraph.dsl import Index, Plate
 from simgraph.traces import Traces
 
 __all__ = ["Layout", "Tokens"]
@@ -33,21 +34,21 @@ class Tokens:
     Attributes:
         values: Float tensor (batch, tokens, width); features beyond a token's own width are zero.
         present: Boolean tensor (batch, tokens): which tokens have a value.
-        index: Float tensor (batch, tokens, index dimensions), or None.
+        places: Float tensor (batch, tokens, coordinates) of points in (-1, 1), zero for tokens that have none; or None.
         exists: Boolean tensor (batch, tokens): which tokens the row has at all; None if it has all of them.
     """
 
     values: Tensor
     present: Tensor
-    index: Tensor | None = None
+    places: Tensor | None = None
     exists: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.values)
 
     def __getitem__(self, rows: Tensor | slice) -> Tokens:
-        index, exists = (None if part is None else part[rows] for part in (self.index, self.exists))
-        return Tokens(self.values[rows], self.present[rows], index, exists)
+        places, exists = (None if part is None else part[rows] for part in (self.places, self.exists))
+        return Tokens(self.values[rows], self.present[rows], places, exists)
 
 
 class Layout:
@@ -56,7 +57,8 @@ class Layout:
     Args:
         tokenizers: Tokenizers by variable, in topological order.
         plates: Plate names of each variable, outermost first.
-        ragged: Plates whose size varies, by name; their variables have the largest size.
+        ragged: Plates and indices whose size varies, by name; their variables have the largest size.
+        indices: Indices by name.
 
     Attributes:
         tokens: The tokens in order, each a pair (name, index of its element in the variable's array).
@@ -65,6 +67,7 @@ class Layout:
         widths: Long tensor (identifiers,): number of features.
         classes: Long tensor (identifiers,): number of categories, 0 for continuous tokens.
         variables: Long tensor (tokens,): number of each token's variable.
+        hidden: Number of hidden slots, one for each function and element of its plates.
     """
 
     def __init__(
@@ -72,9 +75,11 @@ class Layout:
         tokenizers: Mapping[str, Tokenizer],
         plates: Mapping[str, Sequence[str]],
         ragged: Mapping[str, Plate] | None = None,
+        indices: Mapping[str, Index] | None = None,
     ) -> None:
         self.tokenizers = dict(tokenizers)
         self.ragged = dict(ragged or {})
+        self.indices = dict(indices or {})
         self.plates = {name: tuple(plates[name]) for name in tokenizers}
         self.plate_names = tuple(dict.fromkeys(plate for name in tokenizers for plate in self.plates[name]))
         self.tokens: list[tuple[str, tuple[int, ...]]] = []
@@ -96,6 +101,15 @@ class Layout:
             variables += [len(self._slices) - 1] * (len(self.tokens) - begin)
             widths += [tokenizer.width] * tokenizer.num_tokens
             classes += [tokenizer.classes] * tokenizer.num_tokens
+        self._hidden: dict[str, np.ndarray] = {}
+        self.hidden = 0
+        for name, tokenizer in self.tokenizers.items():
+            if self.index_of(name) is not None:
+                shape = tokenizer.variable.plate_shape[:-1]
+                count = int(np.prod(shape))
+                numbers = len(self.tokens) + self.hidden + np.arange(count)
+                self._hidden[name] = numbers.reshape(shape)
+                self.hidden += count
         self.variables = torch.tensor(variables, dtype=torch.long)
         self.ids = torch.tensor(ids, dtype=torch.long)
         self.coordinates = torch.tensor(coordinates, dtype=torch.long).reshape(len(ids), -1).T
@@ -123,7 +137,39 @@ class Layout:
             shape = tuple(sizes.get(plate, size) for plate, size in old)
             tokenizers[name] = replace(tokenizer, variable=replace(tokenizer.variable, plate_shape=shape))
         rest = {name: plate for name, plate in self.ragged.items() if name not in sizes}
-        return Layout(tokenizers, self.plates, rest)
+        return Layout(tokenizers, self.plates, rest, self.indices)
+
+    def fitted(self, tokenizers: Mapping[str, Tokenizer]) -> Layout:
+        """Returns the same layout with other tokenizers of the same variables."""
+        return Layout(tokenizers, self.plates, self.ragged, self.indices)
+
+    def index_of(self, name: str) -> Index | None:
+        """Returns the index of a function-valued variable, None of any other one."""
+        return self.indices.get(self.plates[name][-1]) if self.plates[name] else None
+
+    def hidden_slots(self, name: str) -> np.ndarray:
+        """Returns the hidden slot of a function for each element of its plates, (*plate sizes)."""
+        return self._hidden[name]
+
+    @property
+    def coordinates_of_points(self) -> int:
+        """Number of coordinates of the points of indices: the largest; 0 if there are none."""
+        return max((index.dims for index in self.indices.values()), default=0)
+
+    def places(self, points: Mapping[str, np.ndarray]) -> Tensor:
+        """Returns the place of each token, float (rows, tokens, coordinates); zero for tokens that have none.
+
+        Args:
+            points: Points (rows, points, coordinates) by name of the index, as many as the layout has.
+        """
+        rows = max((len(own) for own in points.values()), default=1)
+        found = torch.zeros(rows, len(self), self.coordinates_of_points)
+        for name, own in points.items():
+            unit = torch.from_numpy(self.indices[name].unit(own)).float()
+            number = self.coordinates[self.plate_names.index(name)]
+            here = number >= 0
+            found[:, here, : unit.shape[-1]] = unit[:, number[here]]
+        return found
 
     def within(self, sizes: Mapping[str, int | np.ndarray]) -> Tensor:
         """Returns which tokens exist where plates have these sizes: boolean (tokens,), or (batch, tokens)."""
@@ -132,6 +178,16 @@ class Layout:
             inside = self.coordinates[self.plate_names.index(plate)] < torch.as_tensor(size).unsqueeze(-1)
             found = found & inside
         return found
+
+    def hidden_within(self, sizes: Mapping[str, int]) -> Tensor:
+        """Returns which hidden slots exist where plates have these sizes, boolean (hidden,)."""
+        found = [torch.zeros(0, dtype=torch.bool)]
+        for name, slots in self._hidden.items():
+            inside = np.ones(slots.shape, dtype=bool)
+            for axis, plate in enumerate(self.plates[name][:-1]):
+                inside[(slice(None),) * axis + (slice(sizes.get(plate, slots.shape[axis]), None),)] = False
+            found.append(torch.from_numpy(inside.ravel()))
+        return torch.cat(found)
 
     def spans(self, name: str) -> list[str]:
         """Returns the sizes of a variable's plates as a person would write them: ``8``, or ``4..16``."""
@@ -151,6 +207,12 @@ class Layout:
     def canonical(self) -> tuple[int, ...]:
         """The tokens in an order that does not depend on the order of declaration: by name and index."""
         return tuple(sorted(range(len(self)), key=lambda slot: self.tokens[slot]))
+
+    @property
+    def order(self) -> tuple[int, ...]:
+        """All slots in an order that does not depend on that of declaration; the hidden ones last."""
+        hidden = [slot for name in sorted(self._hidden) for slot in self._hidden[name].ravel().tolist()]
+        return (*self.canonical, *hidden)
 
     def element_slots(self, name: str) -> np.ndarray:
         """Returns the slot of the token that holds each element of a variable, (*plate sizes, *event_shape)."""
@@ -208,4 +270,6 @@ class Layout:
         present = [self.token_mask(name, traces.present(name)) for name in self.names]
         together = torch.cat(present, 1)
         exists = self.within({plate: traces.sizes[plate] for plate in self.ragged}) if self.ragged else None
-        return Tokens(torch.cat(values, 1) * together.unsqueeze(-1), together, exists=exists)
+        points = {name: index.coordinates(np.nan_to_num(traces[name])) for name, index in self.indices.items()}
+        places = self.places(points) if points else None
+        return Tokens(torch.cat(values, 1) * together.unsqueeze(-1), together, places, exists)

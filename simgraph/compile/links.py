@@ -53,15 +53,27 @@ def families(graph: Graph, layout: Layout, laws: Mapping[str, Law]) -> Families:
     """
     members: list[np.ndarray] = []
     parents: list[np.ndarray] = []
+    slots_in_all = len(layout) + layout.hidden
     for name in layout.names:
         law, node = laws[name], graph[name]
-        for element in np.ndindex(*layout.tokenizers[name].variable.plate_shape):
+        function = layout.index_of(name) is not None
+        shape = layout.tokenizers[name].variable.plate_shape
+        for element in np.ndindex(*(shape[:-1] if function else shape)):
             own = layout.element_slots(name)[element]
-            drawn = _hit(law.members, own, len(layout))
-            above = _hit(law.own, own, len(layout))
+            drawn, above = (np.zeros((1, slots_in_all), dtype=bool) for _ in range(2))
+            if function:
+                drawn[:, layout.hidden_slots(name)[element]] = True
+            else:
+                drawn, above = _hit(law.members, own, slots_in_all), _hit(law.own, own, slots_in_all)
             for parameter, parent in node.signature.parents:
                 for slots, source in _received(graph, layout, node, element, parent, law.sources[parameter]):
-                    above |= _hit(source, slots, len(layout))
+                    above |= _hit(source, slots, slots_in_all)
+            if function:
+                # What is seen of a function is drawn from the function alone.
+                values = np.unique(own)
+                members += [drawn[0], *np.eye(slots_in_all, dtype=bool)[values]]
+                parents += [above[0], *drawn.repeat(len(values), 0)]
+                continue
             for group in _sharing_tokens(drawn):
                 together = np.asarray(drawn[group].any(0))
                 members.append(together)
@@ -97,11 +109,13 @@ def _received(
     graph: Graph, layout: Layout, node: Node, element: tuple[int, ...], parent: str, source: np.ndarray
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Yields the slots that a node sees at one plate element behind a parent, and which of them it is drawn from."""
-    at = dict(zip((plate.name for plate in node.plates), element, strict=True))
+    at = dict(zip((plate.name for plate in node.plates), element, strict=False))  # a function has its index behind
     for name, aligned in _sources(graph, node, parent):
-        index = tuple(at[plate.name] if plate.name in aligned else slice(None) for plate in graph[name].plates)
-        slots = layout.element_slots(name)[index]
-        if graph[parent].is_opaque:
+        function = layout.index_of(name) is not None
+        plates = graph[name].plates[:-1] if function else graph[name].plates
+        index = tuple(at[plate.name] if plate.name in aligned else slice(None) for plate in plates)
+        slots = np.asarray((layout.hidden_slots if function else layout.element_slots)(name)[index])
+        if function or graph[parent].is_opaque:
             yield slots, np.broadcast_to(source.reshape(-1, *[1] * slots.ndim), (len(source), *slots.shape))
         else:
             yield slots, source

@@ -162,8 +162,10 @@ def _with_rolled(
     said.
     """
     parents = dict(node.signature.parents)
-    if any(graph[name].is_opaque for name in parents.values()):
-        return None  # objects are not kept in traces
+    if node.index is not None or any(
+        graph[name].is_opaque or graph[name].index is not None for name in parents.values()
+    ):
+        return None  # objects and functions are not kept in traces
     usable = np.ones(traces.num_simulations, dtype=bool)
     for name in parents.values():
         usable &= traces.present(name).reshape(len(usable), -1).all(1)

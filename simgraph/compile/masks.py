@@ -25,6 +25,7 @@ from typing import Literal
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from simgraph.compile.edges import EdgeList
 from simgraph.compile.shortcuts import Shortcuts
@@ -62,6 +63,9 @@ class MaskRule:
         form: What observed tokens read.
         canonical: The tokens in an order that does not depend on that of the declarations; it decides between
             shortcuts that are equally good. None for the order of the tokens themselves.
+
+    The families may hold more slots than a question has tokens. These are hidden: they lie behind the tokens, exist
+    in every row, and are always absent.
     """
 
     families: Families
@@ -82,6 +86,8 @@ class MaskRule:
             diagonal is true.
         """
         tokens = states.shape[1]
+        if tokens < self._slots:
+            return self.edge_mask(*self._whole(states, exists, depth))[:, :tokens, :tokens]
         if exists is not None and not exists.all():
             return self._ragged_mask(states, depth, exists)
         masks = torch.empty((*states.shape, tokens), dtype=torch.bool)
@@ -95,9 +101,13 @@ class MaskRule:
         That is a list of pairs where more than ``SHORT`` tokens are present and no more than ``SPARSE`` of their pairs
         are allowed, and a table otherwise.
         """
-        present = int((states != ABSENT).any(0).sum())
+        present, tokens = int((states != ABSENT).any(0).sum()), states.shape[1]
         if present <= SHORT:
             return self.edge_mask(states, depth, exists)
+        if tokens < self._slots:
+            found = self.masks(*self._whole(states, exists, depth))
+            seen = torch.arange(tokens)
+            return found.among(seen, seen) if isinstance(found, EdgeList) else found[:, :tokens, :tokens]
         left = SPARSE * len(states) * present**2
         numbers, parts = [], []
         for rows, part in self._lists(states, depth, exists):
@@ -110,16 +120,21 @@ class MaskRule:
 
     def local_mask(self, states: Tensor) -> Tensor:
         """Returns M_E without shortcuts: what a network of any depth may use; arguments as for ``edge_mask``."""
-        masks = [self._local(dependence, self._readable(dependence)) for _, dependence in self._dependence(states)]
-        return torch.from_numpy(unpack(np.concatenate(masks), states.shape[1]))
+        tokens = states.shape[1]
+        parts = self._dependence(self._whole(states)[0])
+        masks = [self._local(dependence, self._readable(dependence)) for _, dependence in parts]
+        return torch.from_numpy(unpack(np.concatenate(masks), self._slots)[:, :tokens, :tokens])
 
     def dependencies(self, states: Tensor) -> Tensor:
         """Returns D: boolean (batch, tokens, tokens), entry (i, j): latent token i may depend on token j."""
-        depends = [unpack(dependence.depends, states.shape[1]) for _, dependence in self._dependence(states)]
+        tokens = states.shape[1]
+        parts = self._dependence(self._whole(states)[0])
+        depends = [unpack(dependence.depends, self._slots)[:, :tokens, :tokens] for _, dependence in parts]
         return torch.from_numpy(np.concatenate(depends))
 
     def among(self, tokens: Tensor) -> MaskRule:
-        """Returns the rule where only some tokens exist, boolean (tokens,)."""
+        """Returns the rule where only some tokens exist, boolean (tokens,), or (slots,) with the hidden ones."""
+        tokens = pad(tokens, (0, self._slots - len(tokens)), value=True)
         key = tokens.numpy().tobytes()
         if key not in self._known:
             if len(self._known) >= _MOST_KNOWN:
@@ -153,6 +168,16 @@ class MaskRule:
             mine, here = numbers[which == number], kind.nonzero().flatten()
             for some, part in self.among(kind)._lists(states[mine][:, here], depth, None):
                 yield mine[some], part.spread(here, tokens)
+
+    @property
+    def _slots(self) -> int:
+        """Number of tokens and hidden slots."""
+        return self.families.members.shape[1]
+
+    def _whole(self, states: Tensor, exists: Tensor | None = None, depth: int = 1) -> tuple[Tensor, int, Tensor | None]:
+        """Returns the arguments of a question in which hidden slots, behind the tokens, are absent."""
+        hidden = (0, self._slots - states.shape[1])
+        return pad(states, hidden, value=ABSENT), depth, None if exists is None else pad(exists, hidden, value=True)
 
     @cached_property
     def _known(self) -> dict[bytes, MaskRule]:

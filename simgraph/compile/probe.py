@@ -20,6 +20,7 @@ from simgraph.errors import ShapeError, SupportError, TracesError, listed
 from simgraph.graph import Graph
 from simgraph.traces import Traces
 from simgraph.traces.distributions import as_torch, at_element, batched, call, mappable, unvalidated
+from simgraph.traces.points import at_points
 
 __all__ = ["Variable", "probe"]
 
@@ -105,8 +106,10 @@ def _of_distribution(
 ) -> tuple[Support, int]:
     """Returns the hull of a distribution node's supports, and the number of its joint event axes."""
     parents = dict(node.signature.parents)
-    if any(graph[parent].is_opaque for parent in parents.values()):
+    if any(graph[parent].is_opaque or graph[parent].index is not None for parent in parents.values()):
         return _of_draws(traces[node.name], event_ndim)
+    if node.index is not None:
+        return _of_function(graph, node, traces, event_ndim), event_ndim
     complete = np.ones(traces.num_simulations, dtype=bool)
     for parent in parents.values():
         complete &= traces.present(parent).reshape(traces.num_simulations, -1).all(1)
@@ -126,6 +129,27 @@ def _of_distribution(
             low = np.where(corner_low == further_low, np.minimum(low, corner_low), -np.inf)
             high = np.where(corner_high == further_high, np.maximum(high, corner_high), np.inf)
     return Support(first.kind, low, high), joint
+
+
+def _of_function(graph: Graph, node: Node, traces: Traces, event_ndim: int) -> Support:
+    """Returns the hull of the supports of a distribution over the points of an index."""
+    assert node.index is not None
+    axes = {parameter: graph[parent].plates for parameter, parent in node.signature.parents}
+    plates, found = node.plates[:-1], []
+    for row in range(min(traces.num_simulations, _LOOP_TRACES)):
+        one = traces.trace(row)
+        if any(not traces.present(name)[row].any() for name in node.parents):
+            continue
+        plain = at_points(node, len(one[node.index.name]))
+        for element in np.ndindex(*(one[node.name].shape[: len(plates)])):
+            arguments = {p: at_element(as_torch(one[n]), axes[p], plates, element) for p, n in node.signature.parents}
+            with unvalidated():
+                distribution = call(plain, {**arguments, node.index.name: as_torch(one[node.index.name])})
+            found.append(_support(distribution, node.name))
+    if found and found[0].kind not in ("interval", "integers"):
+        return found[0]
+    low, high = _hull(found, event_ndim)
+    return Support(found[0].kind, low, high)
 
 
 def _bounds_at(

@@ -1,7 +1,21 @@
-"""What the user writes: nodes and plates, as pure data."""
+"""What the user writes: nodes, plates and indices, as pure data."""
 
 from simgraph.dsl.axes import Plate, plate
+from simgraph.dsl.curve import Curve
+from simgraph.dsl.index import Index, index
 from simgraph.dsl.links import causal, lagged, window
 from simgraph.dsl.node import Node, deterministic, node
 
-__all__ = ["Node", "Plate", "causal", "deterministic", "lagged", "node", "plate", "window"]
+__all__ = [
+    "Curve",
+    "Index",
+    "Node",
+    "Plate",
+    "causal",
+    "deterministic",
+    "index",
+    "lagged",
+    "node",
+    "plate",
+    "window",
+]

@@ -20,6 +20,7 @@ from typing import Any, Literal, overload
 from torch.distributions.constraints import Constraint
 
 from simgraph.dsl.axes import Plate
+from simgraph.dsl.index import Index
 from simgraph.dsl.links import Link, read_depends
 from simgraph.dsl.signature import Signature, read_signature
 from simgraph.errors import DeclarationError, where
@@ -42,7 +43,7 @@ class Node:
         shape: Event shape of one value; ``None`` if it follows from the distribution, or if the value
             is an object without a shape.
         support: Constraint on the values of a simulator or deterministic node; ``None`` for the reals.
-        plates: The plates that repeat the node, outermost first.
+        plates: The axes that repeat the node: plates, outermost first, and its index behind them.
         vectorized: Whether the function takes and returns a leading trace axis.
         backend: Whether a simulator works with NumPy or torch values.
         depends: Declared links, by parameter: which of its elements reach which of the node's.
@@ -72,6 +73,11 @@ class Node:
         return tuple(plate.most for plate in self.plates)
 
     @property
+    def index(self) -> Index | None:
+        """The index of a function-valued node."""
+        return next((axis for axis in self.plates if isinstance(axis, Index)), None)
+
+    @property
     def is_opaque(self) -> bool:
         """Whether the node owns no values: a deterministic node without a shape."""
         return self.kind == "deterministic" and self.shape is None
@@ -94,8 +100,9 @@ class Node:
         details = [f"{self.name}({', '.join(self.parents)})", self.kind]
         if self.shape is not None:
             details.append(f"shape={self.shape}")
-        if self.plates:
-            details.append("plates=" + ", ".join(plate.name for plate in self.plates))
+        for kind, axes in (("plates", [p for p in self.plates if p != self.index]), ("index", [self.index])):
+            if any(axes):
+                details.append(f"{kind}=" + ", ".join(axis.name for axis in axes if axis))
         if self.depends or self.within is not None:
             own = {} if self.within is None else {self.name: self.within}
             details.append(f"depends={ {**self.depends, **own} }")
@@ -117,6 +124,7 @@ def node(
     shape: int | Sequence[int] | None = None,
     support: Constraint | None = None,
     plates: Plate | Sequence[Plate] = (),
+    index: Index | None = None,
     vectorized: bool = False,
     backend: Backend = "numpy",
     depends: Mapping[str, Any] | None = None,
@@ -132,6 +140,7 @@ def node(
     shape: int | Sequence[int] | None = None,
     support: Constraint | None = None,
     plates: Plate | Sequence[Plate] = (),
+    index: Index | None = None,
     vectorized: bool = False,
     backend: Backend = "numpy",
     depends: Mapping[str, Any] | None = None,
@@ -145,6 +154,8 @@ def node(
         shape: Event shape of one value of a simulator node, ``()`` by default.
         support: ``torch.distributions.constraints`` object that all values of a simulator node satisfy.
         plates: Plate or plates that repeat the node, outermost first.
+        index: Makes the node function-valued: its function has a parameter of the index's name, which holds points,
+            and returns one value for each of them, or a distribution over them all. ``shape`` is that of one value.
         vectorized: Promises that a simulator takes a leading trace axis on every parent, and returns one.
         backend: ``"torch"`` hands a simulator torch tensors and a ``torch.Generator``.
         depends: Which elements of a parent reach which elements of the node, by parameter: ``"full"``,
@@ -190,7 +201,8 @@ def node(
                     )
         elif event_shape is None:
             event_shape = ()
-        return _declare(function, name, kind, signature, event_shape, support, plates, vectorized, backend, depends)
+        axes = _axes(plates, index, signature, _name(function, name), where(function))
+        return _declare(function, name, kind, signature, event_shape, support, axes, vectorized, backend, depends)
 
     return declare if function is None else declare(function)
 
@@ -207,6 +219,7 @@ def deterministic(
     shape: int | Sequence[int] | None = None,
     support: Constraint | None = None,
     plates: Plate | Sequence[Plate] = (),
+    index: Index | None = None,
     vectorized: bool = False,
     backend: Backend = "numpy",
     depends: Mapping[str, Any] | None = None,
@@ -222,6 +235,7 @@ def deterministic(
     shape: int | Sequence[int] | None = None,
     support: Constraint | None = None,
     plates: Plate | Sequence[Plate] = (),
+    index: Index | None = None,
     vectorized: bool = False,
     backend: Backend = "numpy",
     depends: Mapping[str, Any] | None = None,
@@ -235,6 +249,7 @@ def deterministic(
         shape: Event shape of the value. Without it the value may be any object, and no query names it.
         support: Constraint that all values satisfy; needs ``shape``.
         plates: Plate or plates that repeat the node, outermost first.
+        index: Makes the node function-valued; see :func:`node`. Needs ``shape``.
         vectorized: Promises a leading trace axis on every parent and on the result; needs ``shape``.
         backend: ``"torch"`` hands the function torch tensors.
         depends: Which elements of a parent reach which elements of the node; see :func:`node`. Needs ``shape``.
@@ -260,15 +275,15 @@ def deterministic(
                 f"deterministic node {_name(function, name)!r} takes rng.\n  declared at {where(function)}\n"
                 "  Use @node for a function that draws random numbers."
             )
-        if shape is None and (support is not None or vectorized or depends):
+        if shape is None and (support is not None or index is not None or vectorized or depends):
             raise DeclarationError(
-                f"deterministic node {_name(function, name)!r} needs shape= when support=, vectorized= or depends= is"
-                " set.\n"
-                f"  declared at {where(function)}"
+                f"deterministic node {_name(function, name)!r} needs shape= when support=, index=, vectorized= or"
+                f" depends= is set.\n  declared at {where(function)}"
             )
         event_shape = _event_shape(shape, function)
+        axes = _axes(plates, index, signature, _name(function, name), where(function))
         return _declare(
-            function, name, "deterministic", signature, event_shape, support, plates, vectorized, backend, depends
+            function, name, "deterministic", signature, event_shape, support, axes, vectorized, backend, depends
         )
 
     return declare if function is None else declare(function)
@@ -281,7 +296,7 @@ def _declare(
     signature: Signature,
     shape: tuple[int, ...] | None,
     support: Constraint | None,
-    plates: Plate | Sequence[Plate],
+    axes: tuple[Plate, ...],
     vectorized: bool,
     backend: Backend,
     depends: Mapping[str, Any] | None,
@@ -292,15 +307,6 @@ def _declare(
             f"a node needs a name that is a Python identifier, not {label!r}.\n  declared at {where(function)}\n"
             "  Name it: node(name='z1')(function)"
         )
-    axes = tuple(plates) if isinstance(plates, (list, tuple)) else (plates,)
-    for axis in axes:
-        if not isinstance(axis, Plate):
-            raise DeclarationError(
-                f"plates= of node {label!r} holds {axis!r}, which is no plate.\n  declared at {where(function)}\n"
-                "  Declare one: school = plate('school', 8)"
-            )
-    if len({axis.name for axis in axes}) < len(axes):
-        raise DeclarationError(f"node {label!r} names a plate twice.\n  declared at {where(function)}")
     if support is not None and not isinstance(support, Constraint):
         raise DeclarationError(
             f"support= of node {label!r} is {support!r}, which is no torch.distributions.constraints object.\n"
@@ -308,10 +314,53 @@ def _declare(
         )
     if backend not in ("numpy", "torch"):
         raise DeclarationError(f"backend= of node {label!r} is {backend!r}; it is 'numpy' or 'torch'.")
+    points = axes[-1] if axes and isinstance(axes[-1], Index) else None
+    if points is not None:
+        if depends:
+            raise DeclarationError(
+                f"depends= of node {label!r}: values of a function are linked by its index.\n"
+                f"  declared at {where(function)}\n  Leave depends= out."
+            )
+        parents = tuple(pair for pair in signature.parents if pair[1] != points.name)
+        signature = replace(signature, parents=parents)
     links, within = read_depends(
         label, [name for name, _ in signature.parents], {} if depends is None else depends, where(function)
     )
     return Node(label, function, kind, signature, shape, support, axes, vectorized, backend, links, within)
+
+
+def _axes(
+    plates: Plate | Sequence[Plate], index: Index | None, signature: Signature, label: Any, declared_at: str
+) -> tuple[Plate, ...]:
+    """Returns the plates of a node, and its index behind them."""
+    axes = tuple(plates) if isinstance(plates, (list, tuple)) else (plates,)
+    for axis in axes:
+        if isinstance(axis, Index):
+            raise DeclarationError(
+                f"plates= of node {label!r} holds an index.\n  declared at {declared_at}\n"
+                f"  Declare a function of it with index={axis.name}; it has one index."
+            )
+        if not isinstance(axis, Plate):
+            raise DeclarationError(
+                f"plates= of node {label!r} holds {axis!r}, which is no plate.\n  declared at {declared_at}\n"
+                "  Declare one: school = plate('school', 8)"
+            )
+    if len({axis.name for axis in axes}) < len(axes):
+        raise DeclarationError(f"node {label!r} names a plate twice.\n  declared at {declared_at}")
+    if index is None:
+        return axes
+    if not isinstance(index, Index):
+        raise DeclarationError(
+            f"index= of node {label!r} is {index!r}, which is no index.\n  declared at {declared_at}\n"
+            "  Declare one: t = sg.index('t', 0, 10, num=(5, 20))"
+        )
+    if index.name not in dict(signature.parents):
+        raise DeclarationError(
+            f"node {label!r} has the index {index.name!r}, and no parameter of that name.\n"
+            f"  declared at {declared_at}\n"
+            f"  Its function takes the points where it is evaluated: def {label}(..., {index.name})"
+        )
+    return *axes, index
 
 
 def _name(function: Callable[..., Any], name: str | None) -> str:

@@ -131,5 +131,5 @@ def _by_plates(graph: Graph) -> dict[tuple[str, ...], list[str]]:
     """Groups names by the labels of their plates, those outside of every plate first."""
     groups: dict[tuple[str, ...], list[str]] = {(): []}
     for node in _ordered(graph):
-        groups.setdefault(tuple(map(_label, node.plates)), []).append(node.name)
+        groups.setdefault(tuple(_label(plate) for plate in node.plates if plate != node.index), []).append(node.name)
     return groups

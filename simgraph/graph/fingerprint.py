@@ -8,6 +8,7 @@ import json
 import textwrap
 from typing import Any
 
+from simgraph.dsl import Index, Plate
 from simgraph.graph.graph import Graph
 from simgraph.graph.surgery import Constant
 
@@ -25,12 +26,17 @@ def fingerprint(graph: Graph) -> dict[str, dict[str, Any]]:
         name: {
             "kind": node.kind,
             "parents": sorted(node.parents),
-            "plates": [[plate.name, plate.size] for plate in node.plates],
+            "plates": [[plate.name, plate.size, *_range(plate)] for plate in node.plates],
             "shape": None if node.shape is None else list(node.shape),
             "source": _source(node.function),
         }
         for name, node in sorted(graph.items())
     }
+
+
+def _range(axis: Plate) -> list[Any]:
+    """Returns where the points of an index lie, nothing for a plate."""
+    return [axis.low, axis.high, axis.grid] if isinstance(axis, Index) else []
 
 
 def differences(expected: dict[str, dict[str, Any]], graph: Graph) -> tuple[list[str], list[str]]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import networkx as nx
 
-from simgraph.dsl import Node, Plate
+from simgraph.dsl import Index, Node, Plate
 from simgraph.errors import UnknownNameError, did_you_mean
 from simgraph.graph.validate import validate
 
@@ -92,8 +92,13 @@ class Graph(Mapping[str, Node]):
 
     @property
     def plates(self) -> dict[str, Plate]:
-        """Plates by name."""
+        """Plates and indices by name."""
         return {plate.name: plate for name in self._order for plate in self._nodes[name].plates}
+
+    @property
+    def indices(self) -> dict[str, Index]:
+        """Indices by name."""
+        return {name: axis for name, axis in self.plates.items() if isinstance(axis, Index)}
 
     @property
     def roots(self) -> tuple[str, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from simgraph.dsl import Node, Plate
+from simgraph.dsl import Index, Node, Plate
 from simgraph.graph.graph import Graph
 from simgraph.graph.surgery import Constant
 
@@ -33,10 +33,13 @@ def largest(graph: Graph) -> Graph:
 
 
 def stacked(graph: Graph, name: str) -> tuple[str, ...]:
-    """Returns the ragged plates of a node's parents that are not its own: it receives their elements as a stack."""
+    """Returns the ragged plates of a node's parents that are not its own: it receives their elements as a stack.
+
+    A function of an index is received as a curve on a fixed grid, however many points the trace has.
+    """
     own = {plate.name for plate in graph[name].plates}
-    above = (plate for parent in graph[name].parents for plate in graph[parent].plates)
-    return tuple(dict.fromkeys(plate.name for plate in above if plate.is_ragged and plate.name not in own))
+    above = (plate for parent in graph[name].parents for plate in graph[parent].plates if plate.name not in own)
+    return tuple(dict.fromkeys(axis.name for axis in above if axis.is_ragged and not isinstance(axis, Index)))
 
 
 def _sized(node: Node, sizes: Mapping[str, int]) -> Node:

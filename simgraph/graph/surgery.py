@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from simgraph.dsl import Node
+from simgraph.dsl import Index, Node
 from simgraph.dsl.signature import Signature
 from simgraph.errors import DeclarationError, ShapeError
 from simgraph.graph.graph import Graph
@@ -59,7 +59,9 @@ def include(graph: Graph, other: Graph, *, prefix: str, share: Sequence[str]) ->
         graph[name], other[name]
     names = {name: name if name in share else prefix + name for name in other}
     # A child of a shared node goes on seeing it element by element only if their plate stays one plate.
+    # The name of an index is that of a parameter, so it stays as it is.
     kept = {plate.name for name in share for plate in other[name].plates}
+    kept |= {axis.name for axis in other.plates.values() if isinstance(axis, Index)}
     plates = {name: name if name in kept else prefix + name for name in other.plates}
     added = []
     for name in other:
@@ -77,6 +79,11 @@ def prune(graph: Graph, names: Sequence[str]) -> Graph:
 
 
 def _constant(graph: Graph, node: Node, value: Any) -> Node:
+    if node.index is not None:
+        raise DeclarationError(
+            f"do({node.name}=...) would set a function of {node.index.name!r}, which has no constant value.\n"
+            f"  Replace it: graph.replace(a node named {node.name!r} with index={node.index.name})"
+        )
     array = np.array(value)
     if not (np.issubdtype(array.dtype, np.number) or array.dtype == bool):
         raise DeclarationError(f"do({node.name}=...) takes numbers, not {value!r}.")

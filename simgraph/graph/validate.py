@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 import networkx as nx
 
-from simgraph.dsl import Node, Plate
+from simgraph.dsl import Index, Node, Plate
 from simgraph.dsl.signature import PROVIDED
 from simgraph.errors import (
     CycleError,
@@ -74,23 +74,36 @@ def _plates(nodes: Sequence[Node]) -> Iterator[GraphError]:
         for plate in node.plates:
             known = plates.setdefault(plate.name, plate)
             if known != plate:
+                kind = "index" if isinstance(known, Index) or isinstance(plate, Index) else "plate"
+                clash = (
+                    f"{kind} {plate.name!r} has two sizes, {known.size} and {plate.size}"
+                    if kind == "plate"
+                    else f"{plate.name!r} is declared as {known!r} and as {plate!r}"
+                )
                 yield DuplicateNameError(
-                    f"plate {plate.name!r} has two sizes, {known.size} and {plate.size}.\n"
-                    f"  declared at {node.where}\n  Share one plate object between the nodes, or rename one plate."
+                    f"{clash}.\n  declared at {node.where}\n"
+                    f"  Share one {kind} object between the nodes, or rename one {kind}."
                 )
     for node in nodes:
         if node.name in plates:
+            kind = "an index" if isinstance(plates[node.name], Index) else "a plate"
             yield DuplicateNameError(
-                f"node {node.name!r} has the name of a plate.\n  declared at {node.where}\n  Rename one of the two."
+                f"node {node.name!r} has the name of {kind}.\n  declared at {node.where}\n  Rename one of the two."
             )
 
 
 def _parents(nodes: Sequence[Node]) -> Iterator[GraphError]:
-    names = {node.name for node in nodes}
-    plates = {plate.name for node in nodes for plate in node.plates}
+    by_name = {node.name: node for node in nodes}
+    names = set(by_name)
+    axes = {plate.name: plate for node in nodes for plate in node.plates}
     for node in nodes:
         for parent in node.parents:
-            if parent in plates and parent not in names:
+            if isinstance(axes.get(parent), Index) and parent not in names:
+                yield ReservedNameError(
+                    f"node {node.name!r} asks for {parent!r}, which is an index.\n  declared at {node.where}\n"
+                    f"  Points are handed to functions of the index alone: @node(index={parent})."
+                )
+            elif parent in axes and parent not in names:
                 yield ReservedNameError(
                     f"node {node.name!r} asks for {parent!r}, which is a plate.\n  declared at {node.where}\n"
                     "  Elements of a plate are exchangeable and have no number. For a constant of each element,"
@@ -102,6 +115,15 @@ def _parents(nodes: Sequence[Node]) -> Iterator[GraphError]:
                     f"  declared at {node.where}\n  {did_you_mean(parent, {*names, *PROVIDED})}\n"
                     f"  A node of that name has to be handed over as well: Graph(..., {parent}, {node.name})."
                 )
+            elif _is_field(by_name[parent]):
+                yield UnknownParentError(
+                    f"node {node.name!r} asks for {parent!r}, a function of an index with several coordinates.\n"
+                    f"  declared at {node.where}\n  Such a field can be looked at, but is no parent."
+                )
+
+
+def _is_field(node: Node) -> bool:
+    return node.index is not None and node.index.dims > 1
 
 
 def _cycles(nodes: Sequence[Node]) -> Iterator[GraphError]:

@@ -60,7 +60,7 @@ def sort(
             if key in OPTIONS:
                 raise QueryError(f"{key!r} is no variable but an option of sample(...): sample(..., {key}={value!r})")
             name = question.known(key)
-            if name in named or name in question.evidence or name in bounded:
+            if name in named or name in question.evidence or name in question.curves or name in bounded:
                 raise QueryError(f"{name!r} is given twice.")
             named[name] = value
     return named, demands

@@ -29,6 +29,8 @@ def shares_outside(graph: Graph, values: Mapping[str, Tensor]) -> dict[str, floa
     found: dict[str, float] = {}
     for name in values:
         node = graph[name]
+        if node.index is not None or any(graph[parent].index is not None for parent in node.parents):
+            continue
         if node.kind != "distribution" or not node.parents or not all(parent in values for parent in node.parents):
             continue
         step = -(-len(values[name]) // _MOST_ROWS)

@@ -29,7 +29,7 @@ def split(query: Query, asked: Sequence[str]) -> tuple[list[str], list[str]]:
         What to draw: the rest of ``asked``, and the unknown variables that functions follow from; and the functions.
     """
     graph = query.trained.compiled.graph
-    if graph is None:
+    if graph is None or graph.indices:  # a function of a curve is learned, like what has no graph
         return list(asked), []
     functions = [name for name in asked if graph[name].kind == "deterministic" and name not in query.evidence]
     drawn = [name for name in asked if name not in functions]

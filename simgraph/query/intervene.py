@@ -25,6 +25,7 @@ from simgraph.dsl import Node
 from simgraph.errors import EvidenceError, OutOfRangeWarning, QueryError, ShapeError, SupportError, listed, warn
 from simgraph.graph.validate import OPTIONS
 from simgraph.query.ancestral import descend, parents_of
+from simgraph.query.functions import refuse
 from simgraph.query.query import Query, numerics
 from simgraph.query.ragged import RaggedQuery
 from simgraph.query.restrictions import Condition
@@ -85,6 +86,7 @@ class Intervention:
         if not named:
             raise QueryError("do(...) sets nothing.\n  For example: model.do(theta=0.0).sample('x')")
         layout = query.trained.compiled.layout
+        refuse(layout, layout.names, "do(...)", "Fit a model of graph.do(...), and ask it.")
         # One number is set for all elements, however many there are; an array with one for each tells their number.
         several = {name: value for name, value in named.items() if _has_several(value)}
         query = query.sized(told(layout, several, "do"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -10,14 +11,24 @@ import numpy as np
 from torch import Tensor
 
 from simgraph.dsl import Node
-from simgraph.errors import QueryError, SimgraphWarning, warn
+from simgraph.errors import OutOfRangeWarning, QueryError, SimgraphWarning, warn
 from simgraph.query.attach import attach, sort
 from simgraph.query.bounds import shares_outside
 from simgraph.query.density import check_density, check_flow, log_prob, merged, why_no_density
 from simgraph.query.deterministic import computed, split
 from simgraph.query.draw import draw
+from simgraph.query.evidence import check
 from simgraph.query.exact import corrected
 from simgraph.query.flow import Flow
+from simgraph.query.functions import (
+    asked_points,
+    check_curves,
+    padded,
+    positions,
+    refuse,
+    together,
+    without_curves,
+)
 from simgraph.query.intervals import Interval
 from simgraph.query.methods import Method, find_method
 from simgraph.query.mode import mode
@@ -46,6 +57,8 @@ class Query(Question):
         size: Number of pieces of evidence.
         batched: Whether results have a batch axis.
         restrictions: Checked intervals, constraints and predicates that draws have to satisfy.
+        curves: Checked evidence on functions, by name.
+        looked: Elements of an index's axis at which a function is asked for, by its name, once points are settled.
     """
 
     def given(
@@ -56,19 +69,39 @@ class Query(Question):
         layout = self.trained.compiled.layout
         pieces = pieces_of(layout, named)
         if pieces is None:
-            return self.sized(told(layout, named))._with(named, demands, strict)
+            return self._given_one(named, demands, strict)
         if self.batched:
             raise QueryError(
                 "given(...) has a list of pieces beside a batch of evidence.\n"
                 "  Hand over all evidence of the pieces in one call of given(...)."
             )
-        sized = [self.sized(told(layout, piece)) for piece in pieces]
-        return RaggedQuery([q._with(piece, demands, strict) for q, piece in zip(sized, pieces, strict=True)])
+        return RaggedQuery([self._given_one(piece, demands, strict) for piece in pieces])
+
+    def _given_one(self, named: Mapping[str, Any], demands: Sequence[Condition], strict: bool) -> Query:
+        """Attaches one piece of evidence, or a batch of pieces of one size."""
+        layout = self.trained.compiled.layout
+        refuse(layout, (name for demand in demands for name in demand.names), "a constraint", "Draw, and select draws.")
+        plain, curves = without_curves(layout, named)
+        check_curves(layout, curves)
+        query = self.sized(told(layout, plain))._with(plain, demands, strict)
+        if not curves:
+            return query
+        query.curves |= curves
+        query._looking({}, (), strict=strict)  # so that all that can be wrong with the values is said now
+        return query
 
     def _with(self, named: Mapping[str, Any], demands: Sequence[Condition], strict: bool) -> Query:
         """Returns the query with more evidence; the plates that it lies in have their sizes."""
         found = attach(self, named, demands, strict=strict)
-        return Query(self.trained, found.evidence, found.size, batched=found.batched, restrictions=found.restrictions)
+        return Query(
+            self.trained,
+            found.evidence,
+            found.size,
+            batched=found.batched,
+            restrictions=found.restrictions,
+            curves=self.curves,
+            looked=self.looked,
+        )
 
     def sized(self, sizes: Mapping[str, int]) -> Query:
         """Returns the query in which some plates whose size varies have one size."""
@@ -82,12 +115,59 @@ class Query(Question):
             for demand in self.restrictions
         ]
         trained = self.trained.sized(sizes)
-        return Query(trained, self.evidence, self.size, batched=self.batched, restrictions=restrictions)
+        return Query(
+            trained,
+            self.evidence,
+            self.size,
+            batched=self.batched,
+            restrictions=restrictions,
+            curves=self.curves,
+            looked=self.looked,
+        )
 
     def _settled(self, at: Mapping[Any, Any] | None, names: Iterable[str]) -> Query:
         """Returns the query with all plates of one size; ``names`` are those that are asked for."""
-        restricted = (name for demand in self.restrictions for name in demand.names)
-        return self.sized(settled(self.trained.compiled, at, [*names, *self.evidence, *restricted]))
+        names, restricted = list(names), (name for demand in self.restrictions for name in demand.names)
+        compiled = self.trained.compiled
+        if not compiled.layout.indices:
+            return self.sized(settled(compiled, at, [*names, *self.evidence, *restricted]))
+        points, rest = asked_points(compiled.layout, at, names)
+        query = self.sized(settled(compiled, rest, [*names, *self.evidence, *restricted]))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", OutOfRangeWarning)  # it was given with the evidence
+            return query._looking(points, names)
+
+    def _looking(self, asked: Mapping[str, np.ndarray], names: Iterable[str], *, strict: bool = False) -> Query:
+        """Returns the query in which functions are looked at where they are given and asked for.
+
+        Args:
+            asked: Points (points, coordinates) by name of their index.
+            names: What is asked for.
+            strict: Whether evidence far outside of the training range is an error.
+        """
+        layout = self.trained.compiled.layout
+        points = together(layout, self.curves, asked)
+        trained = self.trained.sized({name: len(own) for name, own in points.items()}, points)
+        given: dict[str, Any] = {}
+        looked: dict[str, np.ndarray] = {}
+        for name in layout.names:
+            index = layout.index_of(name)
+            if index is not None and name in self.curves:
+                given[name] = padded(layout, name, self.curves[name], points[index.name])
+            if index is not None and name in names:
+                looked[name] = positions(points[index.name], asked[index.name])
+                if name in given and given[name].observed[looked[name]].all():
+                    raise QueryError(f"{name!r} is given at all the points where it is asked for.\n  Ask elsewhere.")
+        evidence = self.evidence | check(trained.compiled, trained.ranges, given, strict=strict)
+        return Query(
+            trained,
+            evidence,
+            self.size,
+            batched=self.batched,
+            restrictions=self.restrictions,
+            curves=self.curves,
+            looked=looked,
+        )
 
     def sample(
         self,
@@ -111,7 +191,8 @@ class Query(Question):
                 their own parents set.
             num_samples: Number of draws, for each piece of evidence.
             seed: Seed of the draws; fresh ones every time if there is none.
-            at: Sizes by name of plates whose size varies, where no evidence tells them: ``at={"school": 7}``.
+            at: Sizes by name of plates whose size varies, where no evidence tells them: ``at={"school": 7}``; and the
+                points at which functions are asked for, by name of their index: ``at={"t": [0.0, 1.5]}``.
             exact: Whether to correct the draws by the graph's own density, see :mod:`simgraph.query.exact`: every
                 node above evidence returns a distribution, and the model has its graph. Samples then report how many
                 draws these are worth (``ess``), how they came about (``notes``), and ``log_evidence``.
@@ -139,6 +220,9 @@ class Query(Question):
                 "  Evidence comes first: model.given(x=...).sample('theta')"
             )
         asked, single = self._asked(names)
+        if exact:
+            layout = self.trained.compiled.layout
+            refuse(layout, layout.names, "exact=True", "Leave it out.")
         num_samples, seed, sampler = numerics(num_samples, seed, sampler)
         choice = find_method(method)
         if not isinstance(exact, bool):
@@ -242,6 +326,8 @@ class Query(Question):
         asked, single = self.named(names, "predict")
         if not asked:
             raise QueryError("predict(...) needs a name: given(x=...).predict('x')")
+        layout = self.trained.compiled.layout
+        refuse(layout, layout.names, "predict(...)", "Sample the parameters, and simulate: graph.simulate(given=draws)")
         num_samples, seed, sampler = numerics(num_samples, seed, sampler)
         found = replicates(self._settled(at, asked), asked, num_samples, sampler, seed)
         return found[asked[0]] if single else Samples(found, batched=self.batched)
@@ -294,6 +380,9 @@ class Query(Question):
         """
         self._unrestricted("log_prob")
         valued = merged(self.trained.compiled, values, named)
+        refuse(
+            self.trained.compiled.layout, valued, "log_prob(...)", "Ask for the density of plain variables given them."
+        )
         query = self.sized(told(self.trained.compiled.layout, valued, "log_prob"))._settled(at, valued)
         return log_prob(
             query.trained, query.evidence, query.tokens([]), batched=self.batched, values=valued, sampler=sampler
@@ -349,7 +438,8 @@ class Query(Question):
             if self.wholly_given(name):
                 raise QueryError(f"{name!r} is both given and asked for.\n  Leave it out of one of the two.")
         if not asked:
-            asked = [name for name in self.trained.compiled.layout.names if not self.wholly_given(name)]
+            names = self.trained.compiled.layout.names
+            asked = [name for name in names if not self.wholly_given(name) and name not in self.curves]
         if not asked:
             raise QueryError("every variable is given; nothing is left to sample.")
         return asked, single
@@ -359,11 +449,13 @@ class Query(Question):
         graph, layout = self.trained.compiled.graph, self.trained.compiled.layout
         if graph is None:
             return {}
-        shape = {name: layout.tokenizers[name].variable.shape for name in layout.names}
-        values = {name: draw.reshape(-1, *shape[name]) for name, draw in draws.items()}
+        shape = {name: layout.tokenizers[name].variable.shape for name in layout.names if not layout.index_of(name)}
+        values = {name: draw.reshape(-1, *shape[name]) for name, draw in draws.items() if name in shape}
+        if not values:
+            return {}
         rows = len(next(iter(values.values())))
         for name in self.evidence:
-            if self.wholly_given(name):
+            if self.wholly_given(name) and name in shape:
                 values[name] = self.given_rows(name, rows // self.size)
         return {name: share for name, share in shares_outside(graph, values).items() if name in draws}
 
@@ -375,7 +467,7 @@ class Query(Question):
             )
 
     def __repr__(self) -> str:
-        given = ", ".join([*self.evidence, *map(str, self.restrictions)]) or "nothing"
+        given = ", ".join([*self.evidence, *self.curves, *map(str, self.restrictions)]) or "nothing"
         rest = [name for name in self.trained.compiled.layout.names if not self.wholly_given(name)]
         batch = f" in {self.size} pieces" if self.batched else ""
         return f"<Query given {given}{batch}; can be asked for {', '.join(rest) or 'nothing'}>"

@@ -12,7 +12,7 @@ from torch import Tensor
 from simgraph.compile import Compiled
 from simgraph.compile.compiled import name_of
 from simgraph.compile.masks import ABSENT, LATENT, OBSERVED
-from simgraph.dsl import Node
+from simgraph.dsl import Curve, Node
 from simgraph.errors import QueryError, UnknownNameError, did_you_mean
 from simgraph.query.evidence import Evidence
 from simgraph.query.restrictions import Restriction
@@ -30,6 +30,8 @@ class Question:
         size: Number of pieces of evidence.
         batched: Whether results have a batch axis.
         restrictions: Checked intervals, constraints and predicates that draws have to satisfy.
+        curves: Checked evidence on functions, by name.
+        looked: Elements of an index's axis at which a function is asked for, by its name, once points are settled.
     """
 
     def __init__(
@@ -40,9 +42,12 @@ class Question:
         *,
         batched: bool,
         restrictions: Sequence[Restriction] = (),
+        curves: Mapping[str, Curve] | None = None,
+        looked: Mapping[str, np.ndarray] | None = None,
     ) -> None:
         self.trained, self.evidence, self.size, self.batched = trained, dict(evidence), size, batched
         self.restrictions = tuple(restrictions)
+        self.curves, self.looked = dict(curves or {}), dict(looked or {})
 
     def pieces(self, which: Sequence[int]) -> Self:
         """Returns the question about some pieces of the evidence, without restrictions."""
@@ -51,7 +56,7 @@ class Question:
             name: Evidence(piece.values[rows], piece.observed[rows], batched=True) if piece.batched else piece
             for name, piece in self.evidence.items()
         }
-        return type(self)(self.trained, pieces, len(rows), batched=True)
+        return type(self)(self.trained, pieces, len(rows), batched=True, curves=self.curves, looked=self.looked)
 
     def about(self, rows: Mapping[str, Tensor]) -> Self:
         """Returns the question to the same model that is given rows (rows, *plate sizes, *event_shape), and no more.
@@ -99,7 +104,7 @@ class Question:
         values = torch.zeros(self.size, len(layout), layout.width)
         states = torch.full((self.size, len(layout)), ABSENT)
         for name in asked:
-            states[:, layout.slots(name)] = LATENT
+            states[:, layout.slots(name)] = torch.where(self._asked_of(name), LATENT, ABSENT)
         for name, piece in self.evidence.items():
             slots = layout.slots(name)
             observed = layout.token_mask(name, piece.observed)
@@ -107,6 +112,17 @@ class Question:
             values[:, slots] = layout.tokenize(name, given) * observed.unsqueeze(-1)
             states[:, slots] = torch.where(observed, OBSERVED, states[:, slots])
         return values, states
+
+    def _asked_of(self, name: str) -> Tensor:
+        """Tells which tokens of a variable are asked for: all, or those of a function where it is looked at."""
+        layout = self.trained.compiled.layout
+        variable = layout.tokenizers[name].variable
+        elements = np.ones(variable.shape, dtype=bool)
+        if name in self.looked:
+            axis = len(variable.plate_shape) - 1
+            here = np.isin(np.arange(variable.shape[axis]), self.looked[name])
+            elements &= here.reshape(-1, *[1] * len(variable.event_shape))
+        return layout.token_mask(name, elements)
 
     def values(self, name: str, tokens: Tensor) -> Tensor:
         """Returns natural values ([batch,] num_samples, *shape) of a variable's tokens."""
@@ -119,6 +135,8 @@ class Question:
             piece = self.evidence[name]
             seen = torch.from_numpy(piece.observed).unsqueeze(1)
             out = torch.where(seen, torch.from_numpy(piece.values).unsqueeze(1), out)
+        if name in self.looked:
+            out = out.index_select(1 + len(variable.plate_shape), torch.from_numpy(self.looked[name]))
         rounded = variable.support.rounded(out)
         return rounded if self.batched else rounded[0]
 

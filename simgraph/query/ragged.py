@@ -1,4 +1,4 @@
-"""Ragged batches: pieces of evidence whose plates differ in size, handed over as a list and answered by one."""
+"""Ragged batches: pieces of evidence whose plates or points differ, handed over as a list and answered by one."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 
 from simgraph.compile.compiled import name_of
 from simgraph.compile.layout import Layout
-from simgraph.dsl import Node
+from simgraph.dsl import Curve, Node
 from simgraph.errors import QueryError, ShapeError
 from simgraph.query.evidence import Missing
 from simgraph.query.intervals import Interval
@@ -133,15 +133,17 @@ def pieces_of(layout: Layout, named: Mapping[str, Any]) -> list[dict[str, Any]] 
 
 
 def _is_list(layout: Layout, name: str, value: Any) -> bool:
-    """Tells whether a value is a list of whole pieces of a variable in a ragged plate."""
+    """Tells whether a value is a list of whole pieces of a variable in a ragged plate, or of curves."""
     if not isinstance(value, (list, tuple)) or not value:
         return False
+    if layout.index_of(name) is not None:
+        return all(isinstance(item, Curve) for item in value)
     own = len(layout.tokenizers[name].variable.shape)
     return any(plate in layout.ragged for plate in layout.plates[name]) and all(_ndim(item) == own for item in value)
 
 
 def _is_batch(layout: Layout, name: str, value: Any) -> bool:
-    return not isinstance(value, Interval) and _ndim(value) == len(layout.tokenizers[name].variable.shape) + 1
+    return not isinstance(value, (Interval, Curve)) and _ndim(value) == len(layout.tokenizers[name].variable.shape) + 1
 
 
 def _array(value: Any) -> Any:

@@ -102,7 +102,7 @@ def settled(
     for name in reversed(layout.names):
         about |= set(above[name]) if name in about and name not in constants else set()
     for plate, own in layout.ragged.items():
-        if plate not in found:
+        if plate not in found and plate not in layout.indices:
             inside = [name for name in layout.names if name in about and plate in layout.plates[name]]
             if inside:
                 raise QueryError(

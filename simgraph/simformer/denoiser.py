@@ -35,19 +35,30 @@ class Denoiser(nn.Module):
         coordinates: Plate coordinates of all tokens, (plates, tokens), -1 outside of a plate.
         widths: Number of features by identifier.
         classes: Number of categories by identifier, 0 for continuous ones.
+        places: Points of functions, (tokens, coordinates), where they are always the same.
     """
 
     ids: Tensor
     coordinates: Tensor | None
+    places: Tensor | None
     own: Tensor
     classes: Tensor
 
-    def __init__(self, network: Simformer, ids: Tensor, coordinates: Tensor, widths: Tensor, classes: Tensor) -> None:
+    def __init__(
+        self,
+        network: Simformer,
+        ids: Tensor,
+        coordinates: Tensor,
+        widths: Tensor,
+        classes: Tensor,
+        places: Tensor | None = None,
+    ) -> None:
         super().__init__()
         self.network = network
         features = network.embedding.value.shape[1]
         self.register_buffer("ids", ids, persistent=False)
         self.register_buffer("coordinates", coordinates if len(coordinates) else None, persistent=False)
+        self.register_buffer("places", places, persistent=False)
         self.register_buffer("own", torch.arange(features) < widths[ids, None], persistent=False)
         self.register_buffer("classes", classes[ids], persistent=False)
 
@@ -91,16 +102,19 @@ class Denoiser(nn.Module):
             denoised[:, here, :count] = kept
         return denoised
 
-    def loss(self, x_0: Tensor, noise: Tensor, sigma: Tensor, states: Tensor, mask: Mask) -> Tensor:
+    def loss(
+        self, x_0: Tensor, noise: Tensor, sigma: Tensor, states: Tensor, mask: Mask, places: Tensor | None = None
+    ) -> Tensor:
         """Returns the denoising loss of each token, (batch, tokens): zero where it is not latent.
 
         For continuous tokens this is (1 + sigma^2) / sigma^2 times the squared error of the denoised mean,
-        averaged over features (Karras et al. 2022, section 5); for categorical ones the cross entropy.
+        averaged over features (Karras et al. 2022, section 5); for categorical ones the cross entropy. Points of
+        functions, (batch, tokens, coordinates), may differ from row to row.
         """
         latent = states == LATENT
         x = torch.where(latent.unsqueeze(-1), x_0 + sigma[:, None, None] * noise * self.own, x_0)
         slots = torch.arange(len(self.ids))
-        raw = self._raw(x, sigma, states, mask, slots, None)
+        raw = self._raw(x, sigma, states, mask, slots, None, places=places)
         c_skip, c_out, _, _ = (c[:, None, None] for c in preconditioning(sigma))
         error = (raw - (x_0 - c_skip * x) / c_out).square() * self.own
         loss = error.sum(-1) / self.own.sum(-1)
@@ -116,7 +130,8 @@ class Denoiser(nn.Module):
     def remember(self, x: Tensor, states: Tensor, mask: Mask, slots: Tensor) -> tuple[Tensor, Memory]:
         """Returns keys and values of observed tokens, to be handed to :meth:`forward` as ``memory``."""
         mask = self.ready(mask, len(x))
-        return slots, self.network.remember(x, states, self.ids[slots], mask, self._same(slots, slots, mask))
+        same = self._same(slots, slots, mask)
+        return slots, self.network.remember(x, states, self.ids[slots], mask, same, self._places(slots))
 
     def _raw(
         self,
@@ -127,6 +142,7 @@ class Denoiser(nn.Module):
         slots: Tensor,
         memory: tuple[Tensor, Memory] | None,
         wanted: Tensor | None = None,
+        places: Tensor | None = None,
     ) -> Tensor:
         _, _, c_in, c_noise = preconditioning(sigma)
         # Features that a token does not have were never trained; solvers put noise into all of them.
@@ -136,12 +152,16 @@ class Denoiser(nn.Module):
         mask = self.ready(mask, len(x))
         same = self._same(slots, keys, mask)
         known = None if memory is None else memory[1]
-        raw = self.network(scaled, c_noise, states, self.ids[slots], mask, same, known, self.ids[keys], wanted)
+        places = self._places(slots) if places is None else places
+        raw = self.network(scaled, c_noise, states, self.ids[slots], mask, same, known, self.ids[keys], wanted, places)
         return raw if wanted is None else torch.zeros_like(x).index_copy(1, wanted, raw)
 
     def ready(self, mask: Mask, rows: int) -> Tensor | Bags | None:
         """Brings a mask for so many rows into the form that attention reads; pays where it is used again and again."""
         return Bags(mask, rows, self.network.architecture.heads) if isinstance(mask, EdgeList) else mask
+
+    def _places(self, slots: Tensor) -> Tensor | None:
+        return None if self.places is None else self.places[slots].unsqueeze(0)
 
     def _same(self, slots: Tensor, keys: Tensor, mask: Tensor | Bags | None) -> Tensor | None:
         """Tells which tokens belong to one element of a plate: (plates, tokens, keys), or (plates, pairs) of a list."""

@@ -1,4 +1,4 @@
-"""What a token is made of: identifier + value + condition state; and the diffusion time beside it."""
+"""What a token is made of: identifier + value + condition state + place; and the diffusion time beside it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-__all__ = ["NoiseEmbedding", "TokenEmbedding"]
+__all__ = ["NoiseEmbedding", "PlaceEmbedding", "TokenEmbedding"]
 
 
 class TokenEmbedding(nn.Module):
@@ -41,6 +41,35 @@ class TokenEmbedding(nn.Module):
         """
         embedded = torch.einsum("btf,tfw->btw", values, self.value[ids])
         return embedded + self.identifier[ids] + self.state[states]
+
+
+class PlaceEmbedding(nn.Module):
+    """Fourier features of the point at which a function is looked at, through a linear map.
+
+    Scales go from twice the range of the index to a sixteenth of it, and to the range's ends the features are linear.
+
+    Args:
+        coordinates: Number of coordinates of a point.
+        width: Width of the embedding.
+        frequencies: Number of frequencies for each coordinate.
+
+    References:
+        Tancik et al., "Fourier features let networks learn high frequency functions in low dimensional domains" (2020),
+        equation 4.
+    """
+
+    frequency: Tensor
+
+    def __init__(self, coordinates: int, width: int, frequencies: int = 11) -> None:
+        super().__init__()
+        frequency = 0.5 * math.pi * torch.logspace(0, 5, frequencies, base=2.0)
+        self.register_buffer("frequency", frequency, persistent=False)
+        self.layer = nn.Linear(coordinates * (1 + 2 * frequencies), width, bias=False)
+
+    def forward(self, places: Tensor) -> Tensor:
+        """Maps points (..., coordinates), each between -1 and 1, to (..., width)."""
+        angle = places.unsqueeze(-1) * self.frequency
+        return self.layer(torch.cat([places.unsqueeze(-1), angle.sin(), angle.cos()], -1).flatten(-2))
 
 
 class NoiseEmbedding(nn.Module):

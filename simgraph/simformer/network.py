@@ -18,7 +18,7 @@ from torch.nn.functional import embedding, gelu, layer_norm, linear
 from simgraph.compile.masks import OBSERVED
 from simgraph.errors import DeclarationError
 from simgraph.simformer.attention import attend, attend_shared, project
-from simgraph.simformer.embeddings import NoiseEmbedding, TokenEmbedding
+from simgraph.simformer.embeddings import NoiseEmbedding, PlaceEmbedding, TokenEmbedding
 from simgraph.simformer.sparse import Bags, attend_along
 
 __all__ = ["Architecture", "Memory", "Simformer"]
@@ -67,16 +67,24 @@ class Simformer(nn.Module):
         identifiers: Number of token identifiers.
         features: Number of features of a token's value.
         plates: Number of plates; each adds a learned attention bias between tokens of one element.
+        coordinates: Number of coordinates of the points of functions; 0 if there are none.
         timeless: Whether observed tokens get no diffusion time (the cached form).
     """
 
     def __init__(
-        self, architecture: Architecture, identifiers: int, features: int, plates: int = 0, timeless: bool = False
+        self,
+        architecture: Architecture,
+        identifiers: int,
+        features: int,
+        plates: int = 0,
+        coordinates: int = 0,
+        timeless: bool = False,
     ) -> None:
         super().__init__()
         self.architecture, self.timeless = architecture, timeless
         width = architecture.width
         self.embedding = TokenEmbedding(identifiers, features, width)
+        self.place = PlaceEmbedding(coordinates, width) if coordinates else None
         self.noise = NoiseEmbedding(width)
         self.clean = nn.Parameter(torch.zeros(width)) if timeless else None
         self.blocks = nn.ModuleList(_Block(architecture, identifiers, plates) for _ in range(architecture.depth))
@@ -105,6 +113,7 @@ class Simformer(nn.Module):
         memory: Memory | None = None,
         key_ids: Tensor | None = None,
         wanted: Tensor | None = None,
+        places: Tensor | None = None,
     ) -> Tensor:
         """Evaluates the network.
 
@@ -120,12 +129,13 @@ class Simformer(nn.Module):
             memory: Keys and values of observed tokens that are not among ``values``.
             key_ids: Identifiers of the keys, (keys,); those of the tokens by default.
             wanted: Positions of the tokens whose output is needed, (wanted,); all by default.
+            places: Points of functions, (batch or 1, tokens, coordinates).
 
         Returns:
             (batch, tokens or wanted, features).
         """
         pairs = (ids, ids if key_ids is None else key_ids)
-        x, modulations = self._start(values, noise, states, ids)
+        x, modulations = self._start(values, noise, states, ids, places)
         last = len(self.blocks) - 1
         for number, (block, modulation) in enumerate(zip(self.blocks, modulations, strict=True)):
             known = None if memory is None else memory[number]
@@ -135,10 +145,16 @@ class Simformer(nn.Module):
         return torch.einsum("tbw,twf->btf", x, self.head[ids]) + self.head_bias[ids]
 
     def remember(
-        self, values: Tensor, states: Tensor, ids: Tensor, mask: Tensor | Bags | None, same: Tensor | None = None
+        self,
+        values: Tensor,
+        states: Tensor,
+        ids: Tensor,
+        mask: Tensor | Bags | None,
+        same: Tensor | None = None,
+        places: Tensor | None = None,
     ) -> Memory:
         """Returns the keys and values of observed tokens, which in the cached form depend on nothing else."""
-        x, modulations = self._start(values, torch.zeros(len(values)), states, ids)
+        x, modulations = self._start(values, torch.zeros(len(values)), states, ids, places)
         memory = []
         for block, modulation in zip(self.blocks, modulations, strict=True):
             x, own = block(x, modulation, mask, (ids, ids), same)
@@ -146,7 +162,7 @@ class Simformer(nn.Module):
         return memory
 
     def _start(
-        self, values: Tensor, noise: Tensor, states: Tensor, ids: Tensor
+        self, values: Tensor, noise: Tensor, states: Tensor, ids: Tensor, places: Tensor | None
     ) -> tuple[Tensor, Sequence[Sequence[Tensor]]]:
         """Returns the embedded tokens, and by block the six modulations (1 or tokens, batch or 1, width)."""
         context = self.noise(noise).unsqueeze(0)
@@ -154,9 +170,10 @@ class Simformer(nn.Module):
             observed = (states == OBSERVED).T.unsqueeze(-1)
             context = torch.where(observed, self.clean, context)
         parts = self.modulation(context).unflatten(-1, (len(self.blocks), 6, -1))
-        return self.embedding(values, ids, states).transpose(0, 1).contiguous(), [
-            block.unbind(-2) for block in parts.unbind(-3)
-        ]
+        x = self.embedding(values, ids, states)
+        if self.place is not None and places is not None:
+            x = x + self.place(places)
+        return x.transpose(0, 1).contiguous(), [block.unbind(-2) for block in parts.unbind(-3)]
 
 
 class _Block(nn.Module):

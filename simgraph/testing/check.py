@@ -8,10 +8,11 @@ from random import Random
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from simgraph.compile import Compiled, compile
 from simgraph.compile.compiled import DEFAULT_DEPTH
-from simgraph.compile.masks import STATE_NAMES
+from simgraph.compile.masks import ABSENT, STATE_NAMES
 from simgraph.errors import QueryError
 from simgraph.graph import Graph
 from simgraph.testing.oracle import Question, assert_sound, assert_tight
@@ -72,10 +73,9 @@ def check_mask(graph: Graph | Compiled, *, num_queries: int = 30, depth: int = D
     label = compiled.layout.label
     for _ in range(num_queries):
         choice = named_states(compiled, random)
-        question = Question(compiled.families, states_of(compiled, choice))
-        mask = compiled.rule.edge_mask(question.states[None], depth)[0]
+        question, mask = _with_functions(compiled, states_of(compiled, choice), depth)
         query = "; ".join(
-            f"{word}: {', '.join(label(t) for t in question.tokens if question.states[t] == state) or '-'}"
+            f"{word}: {', '.join(label(t) for t in range(len(compiled.layout)) if question.states[t] == state) or '-'}"
             for state, word in STATE_NAMES.items()
         )
         try:
@@ -84,6 +84,14 @@ def check_mask(graph: Graph | Compiled, *, num_queries: int = 30, depth: int = D
             _assert_same(both, partial(states_of, choice=choice), depth)
         except AssertionError as error:
             raise AssertionError(f"{error}\n  {query}") from None
+
+
+def _with_functions(compiled: Compiled, states: Tensor, depth: int) -> tuple[Question, Tensor]:
+    """Returns a question to all slots, of which functions as a whole are absent, and its mask."""
+    hidden = (0, compiled.layout.hidden)
+    mask = torch.eye(len(states) + compiled.layout.hidden, dtype=torch.bool)
+    mask[: len(states), : len(states)] = compiled.rule.edge_mask(states[None], depth)[0]
+    return Question(compiled.rule.families, pad(states, hidden, value=ABSENT)), mask
 
 
 def _assert_same(both: list[Compiled], states: Callable[[Compiled], Tensor], depth: int) -> None:

@@ -13,7 +13,7 @@ from typing import Any, Literal
 import numpy as np
 from tqdm.auto import tqdm
 
-from simgraph.dsl import Plate
+from simgraph.dsl import Index, Plate
 from simgraph.errors import DeclarationError, SamplingBiasWarning, ShapeError, SimulationError, warn
 from simgraph.graph import Graph
 from simgraph.graph.ragged import stacked
@@ -21,11 +21,15 @@ from simgraph.traces.batch import Batch, Inputs
 from simgraph.traces.by_size import evaluate_by_size
 from simgraph.traces.evaluate import draws_in_blocks
 from simgraph.traces.given import below, rows_of
+from simgraph.traces.points import check_points, drawn_points, evaluate_function, with_numbers
 from simgraph.traces.seeds import BLOCK, check_seed
 from simgraph.traces.sizes import check_sizes, existing, sizes_of_traces
 from simgraph.traces.store import Column, Traces
 
 __all__ = ["simulate"]
+
+_NOTHING = np.empty(0, dtype=object)
+"""Stands for the curves of a node that failed in all traces."""
 
 OnFailure = Literal["raise", "drop", "missing"]
 
@@ -36,6 +40,7 @@ def simulate(
     *,
     given: Mapping[Any, Any] | None = None,
     sizes: Mapping[Any, Any] | None = None,
+    at: Mapping[Any, Any] | None = None,
     seed: int = 0,
     start: int = 0,
     on_failure: OnFailure = "raise",
@@ -52,7 +57,9 @@ def simulate(
             nodes are not run, and all others see them. Nodes above them are not run either, and left out of the
             traces, unless they are functions of given ones.
         sizes: Numbers of elements of plates whose size varies, by name of the plate: one for all traces, or an array
-            (num_simulations,). Those that are left out are told by ``given`` rows, or drawn uniformly.
+            (num_simulations,). Those that are left out are told by ``given`` rows, or drawn uniformly. Numbers of
+            points of an index are sizes as well.
+        at: Points by name of an index, (points,) for all traces or (num_simulations, points), in place of random ones.
         seed: A whole number of 0 or more.
         start: Number of the first trace.
         on_failure: What to do with traces that fail in a node: ``"raise"`` an error that counts them (the
@@ -72,6 +79,8 @@ def simulate(
         NodeReturnError, ShapeError: If a node function does not keep what it declares.
     """
     rows, told = (None, {}) if given is None else rows_of(graph, given)
+    placed = check_points(graph, at, None)
+    graph = with_numbers(graph, placed)
     handed = check_sizes(graph, sizes, None)
     num_simulations = _count(num_simulations, rows, handed)
     for name, value, low in (("num_simulations", num_simulations, 1), ("start", start, 0)):
@@ -81,7 +90,7 @@ def simulate(
         raise DeclarationError(f"on_failure={on_failure!r} is not known; choose 'raise', 'drop' or 'missing'.")
     if not len(graph):
         raise DeclarationError("the graph has no nodes to simulate.")
-    handed = check_sizes(graph, sizes, num_simulations)
+    handed, placed = check_sizes(graph, sizes, num_simulations), check_points(graph, at, num_simulations)
     for name, own in told.items():
         if name in handed and (own != handed[name]).any():
             raise ShapeError(
@@ -94,14 +103,15 @@ def simulate(
 
     one_by_one = [name for name, node in graph.items() if not draws_in_blocks(node)]
     # Opaque objects of all traces can be large; they are kept for one block at a time.
-    step = BLOCK if any(node.is_opaque for node in graph.values()) else num_simulations
+    heavy = any(node.is_opaque or (node.index is not None and graph.children(name)) for name, node in graph.items())
+    step = BLOCK if heavy else num_simulations
     parts: list[_Run] = []
     with tqdm(
         total=num_simulations * len(one_by_one), desc="simulating", unit="call", delay=2, disable=not progress
     ) as bar:
         for first in range(start, start + num_simulations, step):
             stop = min(first + step, start + num_simulations)
-            parts.append(_Run(graph, first, stop, seed, bar, handed, start))
+            parts.append(_Run(graph, first, stop, seed, bar, handed, placed, start))
     return _judged(graph, parts, num_simulations, seed, start, on_failure, joint=rows is None)
 
 
@@ -131,6 +141,7 @@ class _Run:
         reasons: Reason by trace number, for each node in which traces failed themselves.
         error: The first exception that a node raised, or None.
         sizes: Sizes of ragged plates by name, one for each trace.
+        points: Points (traces, largest number, coordinates) by name of their index.
 
     Args:
         graph: The graph.
@@ -139,7 +150,8 @@ class _Run:
         seed: Seed of the simulation.
         bar: Counts what is run one by one.
         handed: Checked sizes of ragged plates; the others are drawn.
-        start: Number of the trace to which the first size of an array belongs.
+        placed: Checked points of indices; the others are drawn.
+        start: Number of the trace to which the first size, and the first row of points, of an array belongs.
     """
 
     def __init__(
@@ -150,21 +162,33 @@ class _Run:
         seed: int,
         bar: tqdm,
         handed: Mapping[str, np.ndarray],
+        placed: Mapping[str, np.ndarray],
         start: int,
     ) -> None:
         self.values: dict[str, np.ndarray] = {}
+        self._curves: dict[str, np.ndarray] = {}
         self.failed: dict[str, np.ndarray] = {}
         self.reasons: dict[str, dict[int, str]] = {}
         self.error: BaseException | None = None
         begin = _first_rows(graph, first)
         lowest = min([first, *begin.values()])
         self.sizes = sizes_of_traces(graph, handed, seed, lowest, stop, start)
+        self.points = {
+            name: _points(index, self.sizes, placed.get(name), seed, lowest, stop, start)
+            for name, index in graph.indices.items()
+        }
         for name in graph.order:
             node = graph[name]
             inputs, inherited = self._inputs(graph, name, begin, stop)
             if inputs.usable.any():
                 counted = {plate: self.sizes[plate][begin[name] - lowest :] for plate in stacked(graph, name)}
-                batch = evaluate_by_size(node, inputs, counted, seed, bar.update)
+                if node.index is None:
+                    batch = evaluate_by_size(node, inputs, counted, seed, bar.update)
+                else:
+                    points, called = self.points[node.index.name][begin[name] - lowest :], bool(graph.children(name))
+                    batch, curves = evaluate_function(node, inputs, points, counted, seed, bar.update, called=called)
+                    if curves is not None:
+                        self._curves[name] = curves
             else:
                 batch = Batch(np.full((inputs.rows, *node.plate_shape, *(node.shape or ())), np.nan))
             self.values[name] = batch.values
@@ -177,9 +201,11 @@ class _Run:
             if self.error is None and asked:
                 self.error = batch.errors[min(asked)]
         self.sizes = {plate: own[first - lowest :] for plate, own in self.sizes.items()}
+        self.points = {name: own[first - lowest :] for name, own in self.points.items()}
         for name, low in begin.items():
             self.values[name] = self.values[name][first - low :]
             self.failed[name] = self.failed[name][first - low :]
+        self._curves.clear()
 
     def _inputs(self, graph: Graph, name: str, begin: Mapping[str, int], stop: int) -> tuple[Inputs, np.ndarray]:
         node, low = graph[name], begin[name]
@@ -188,13 +214,30 @@ class _Run:
         inherited = np.zeros(stop - low, dtype=bool)
         for parameter, parent in node.signature.parents:
             offset = low - begin[parent]
-            values[parameter] = self.values[parent][offset:]
-            axes[parameter] = graph[parent].plates
+            function = graph[parent].index is not None
+            values[parameter] = (self._curves.get(parent, _NOTHING) if function else self.values[parent])[offset:]
+            axes[parameter] = graph[parent].plates[:-1] if function else graph[parent].plates
             inherited |= self.failed[parent][offset:]
         rows = stop - low
         sizes = {plate: own[-rows:] for plate, own in self.sizes.items()}
-        exists = existing([plate.name for plate in node.plates], sizes, node.plate_shape, rows)
+        plates = node.plates if node.index is None else node.plates[:-1]  # all points of a function are looked at
+        exists = existing([plate.name for plate in plates], sizes, [plate.most for plate in plates], rows)
         return Inputs(values, axes, low, rows, ~inherited, exists), inherited
+
+
+def _points(
+    index: Index,
+    sizes: Mapping[str, np.ndarray],
+    handed: np.ndarray | None,
+    seed: int,
+    first: int,
+    stop: int,
+    start: int,
+) -> np.ndarray:
+    """Returns the points of traces ``first`` to ``stop``, (stop - first, largest number, coordinates)."""
+    if handed is None:
+        return drawn_points(index, sizes.get(index.name, np.full(stop - first, index.most)), seed, first)
+    return handed[np.clip(np.arange(first, stop) - start, 0, len(handed) - 1)]
 
 
 def _first_rows(graph: Graph, first: int) -> dict[str, int]:
@@ -214,12 +257,16 @@ def _judged(
     sizes = {plate: np.concatenate([part.sizes[plate] for part in parts]) for plate in parts[0].sizes}
     plates = {name: [plate.name for plate in graph[name].plates] for name in graph.variables}
     values = {name: _cut(_joined(parts, name), plates[name], sizes) for name in graph.variables}
+    for name, index in graph.indices.items():
+        points = index.arranged(np.concatenate([part.points[name] for part in parts]))
+        plates[name] = [name]
+        values[name] = _cut(points, plates[name], sizes)
     any_failed = np.logical_or.reduce(list(failed.values()))
     source = [(seed, start, count)] if joint else []
     if not any_failed.any():
         return Traces(values, plates=plates, sizes=sizes, sources=source)
 
-    columns = {name: _with_missing(values[name], failed[name]) for name in graph.variables}
+    columns = {name: _with_missing(values[name], failed.get(name, np.zeros(count, dtype=bool))) for name in values}
     missing = Traces(columns, plates=plates, sizes=sizes, sources=source)
     summary = _failure_summary(graph, parts, count, seed)
     first_error = next((part.error for part in parts if part.error is not None), None)

@@ -2,8 +2,8 @@
 
 A column is an array with a leading trace axis. Two things can keep an entry from having a value: it does not
 *exist*, because the trace has fewer elements in a plate (``sizes`` tells how many), or it is *missing*, because a
-simulation failed (a mask tells which are known). Each entry may carry an index value (the point at which a function was
-evaluated).
+simulation failed (a mask tells which are known). Points at which functions were looked at are columns under the name
+of their index.
 """
 
 from __future__ import annotations
@@ -30,12 +30,10 @@ class Column:
     Attributes:
         values: Array (num_simulations, *plate sizes, *event_shape), padded to the largest size.
         present: Boolean array of the same shape: which entries are not missing; ``None`` if none is.
-        index: Array of the same shape with one more axis, the index values of each entry; or ``None``.
     """
 
     values: np.ndarray
     present: np.ndarray | None = None
-    index: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         if self.values.dtype.kind != "f" and self.values.dtype != np.int64:
@@ -44,14 +42,9 @@ class Column:
             raise TracesError(f"present holds {self.present.dtype}; it is boolean.")
         if self.present is not None and self.present.shape != self.values.shape:
             raise TracesError(f"present has shape {self.present.shape}; the values have {self.values.shape}.")
-        if self.index is not None and self.index.shape[:-1] != self.values.shape:
-            raise TracesError(f"index has shape {self.index.shape}; expected is {(*self.values.shape, 'd')}.")
 
     def __getitem__(self, rows: Any) -> Column:
-        return Column(*(None if part is None else part[rows] for part in self._parts()))  # type: ignore[arg-type]
-
-    def _parts(self) -> tuple[np.ndarray | None, ...]:
-        return self.values, self.present, self.index
+        return Column(self.values[rows], None if self.present is None else self.present[rows])
 
 
 class Traces(Mapping[str, np.ndarray]):
@@ -149,7 +142,7 @@ class Traces(Mapping[str, np.ndarray]):
         for name, column in self._columns.items():
             found = self._elements(name)
             known = None if column.present is None else stand_in(column.present, found)
-            columns[name] = Column(stand_in(column.values, found), known, column.index)
+            columns[name] = Column(stand_in(column.values, found), known)
         return Traces(columns, plates=self.plates, sources=self.sources)
 
     def __getitem__(self, key: Any) -> Any:
@@ -209,8 +202,6 @@ class Traces(Mapping[str, np.ndarray]):
             arrays[f"values/{name}"] = column.values
             if column.present is not None:
                 arrays[f"present/{name}"] = column.present
-            if column.index is not None:
-                arrays[f"index/{name}"] = column.index
         arrays |= {f"sizes/{plate}": own for plate, own in self.sizes.items()}
         names = [{"name": name, "plates": self.plates[name]} for name in self]
         files.write(path, "traces", arrays, {"variables": names, "sources": self.sources})
@@ -226,10 +217,7 @@ class Traces(Mapping[str, np.ndarray]):
         arrays, manifest = files.read(path, "traces")
         try:
             variables = {str(entry["name"]): tuple(map(str, entry["plates"])) for entry in manifest["variables"]}
-            columns = {
-                name: Column(arrays[f"values/{name}"], arrays.get(f"present/{name}"), arrays.get(f"index/{name}"))
-                for name in variables
-            }
+            columns = {name: Column(arrays[f"values/{name}"], arrays.get(f"present/{name}")) for name in variables}
             sizes = {key.removeprefix("sizes/"): own for key, own in arrays.items() if key.startswith("sizes/")}
             sources = [tuple(source) for source in manifest["sources"]]
             return Traces(columns, plates=variables, sizes=sizes, sources=sources)
@@ -275,10 +263,7 @@ def _joined(columns: Sequence[Column]) -> Column:
     if any(column.present is not None for column in columns):
         full = [np.ones(c.values.shape, dtype=bool) if c.present is None else c.present for c in columns]
         present = np.concatenate(full)
-    index = None
-    if all(column.index is not None for column in columns):
-        index = np.concatenate([column.index for column in columns if column.index is not None])
-    return Column(values, present, index)
+    return Column(values, present)
 
 
 def _refuse_repeats(sources: Sequence[tuple[int, int, int]]) -> None:

@@ -12,6 +12,7 @@ import torch
 
 from simgraph import files
 from simgraph.compile import Compiled
+from simgraph.compile.functions import seen
 from simgraph.compile.law import Origin
 from simgraph.compile.layout import Layout
 from simgraph.compile.links import LinkOrigin
@@ -19,7 +20,7 @@ from simgraph.compile.masks import MaskRule
 from simgraph.compile.probe import Variable
 from simgraph.compile.supports import Support
 from simgraph.compile.tokenizers import Tokenizer, tokenizer_for
-from simgraph.dsl import Plate
+from simgraph.dsl import Index, Plate
 from simgraph.errors import FileFormatError, SimgraphError
 from simgraph.graph.dependence import Families
 from simgraph.graph.fingerprint import fingerprint
@@ -68,6 +69,7 @@ def save(path: str | os.PathLike[str], trained: Trained, nodes: dict[str, Any] |
     manifest = {
         "variables": variables,
         "ragged": {name: [plate.least, plate.most] for name, plate in compiled.layout.ragged.items()},
+        "indices": {name: _index_entry(index) for name, index in compiled.layout.indices.items()},
         "observed": compiled.rule.form,
         "architecture": asdict(denoiser.network.architecture),
         "history": trained.history.rows,
@@ -104,22 +106,34 @@ def _assemble(arrays: dict[str, np.ndarray], manifest: dict[str, Any]) -> Traine
     plates = {str(plate) for entry in manifest["variables"] for plate in entry["plates"]}
     if not 0 < count**2 * max(len(plates), 1) <= _MOST_PAIRS:
         raise FileFormatError(f"{count} tokens in {len(plates)} plates.")
-    if members.shape != parents.shape or members.shape[1:] != (count,) or (members.astype(bool).sum(0) != 1).any():
-        raise FileFormatError(f"families of shape {members.shape} that do not hold each of {count} tokens once.")
+    indices = {str(name): _index(str(name), entry) for name, entry in manifest.get("indices", {}).items()}
+    functions = [
+        v for v, entry in zip(variables, manifest["variables"], strict=True) if indices.keys() & entry["plates"]
+    ]
+    slots = count + sum(math.prod(function.plate_shape[:-1]) for function in functions)
+    if members.shape != parents.shape or members.shape[1:] != (slots,) or (members.astype(bool).sum(0) != 1).any():
+        raise FileFormatError(f"families of shape {members.shape} that do not hold each of {slots} slots once.")
     tokenizers = {}
     for variable in variables:
         prefix = f"statistics/{variable.name}/"
         statistics = {k.removeprefix(prefix): v for k, v in arrays.items() if k.startswith(prefix)}
         plain = tokenizer_for(variable)
         tokenizers[variable.name] = type(plain)(variable, statistics)
-    ragged = {str(name): Plate(str(name), tuple(ends)) for name, ends in manifest.get("ragged", {}).items()}
+    ragged = {
+        str(name): indices.get(str(name), Plate(str(name), tuple(ends)))
+        for name, ends in manifest.get("ragged", {}).items()
+    }
     for entry in manifest["variables"]:
         for plate, size in zip(entry["plates"], entry["plate_shape"], strict=True):
             if plate in ragged and size != ragged[plate].most:
                 raise FileFormatError(f"{entry['name']!r} has {size} elements of a plate of {ragged[plate].span}.")
     if not plates.issuperset(ragged):
         raise FileFormatError("plates of varying size that no variable is in.")
-    layout = Layout(tokenizers, {entry["name"]: entry["plates"] for entry in manifest["variables"]}, ragged)
+    if not plates.issuperset(indices) or any(
+        set(entry["plates"][:-1]) & set(indices) for entry in manifest["variables"]
+    ):
+        raise FileFormatError("indices that are no last axis of a variable.")
+    layout = Layout(tokenizers, {entry["name"]: entry["plates"] for entry in manifest["variables"]}, ragged, indices)
     if len(layout) != count:
         raise FileFormatError("two variables of one name.")
     families = Families(torch.from_numpy(members.astype(bool)), torch.from_numpy(parents.astype(bool)))
@@ -130,7 +144,7 @@ def _assemble(arrays: dict[str, np.ndarray], manifest: dict[str, Any]) -> Traine
         raise FileFormatError("links between variables that are not there.")
     if not all(link.origin in get_args(Origin) and isinstance(link.note, str) for link in links):
         raise FileFormatError("links of unknown origin.")
-    compiled = Compiled(layout, families, MaskRule(families, manifest["observed"], layout.canonical), links)
+    compiled = Compiled(layout, seen(families, layout), MaskRule(families, manifest["observed"], layout.order), links)
 
     architecture = Architecture(**manifest["architecture"])
     weights = {k.removeprefix("weights/"): torch.from_numpy(v) for k, v in arrays.items() if k.startswith("weights/")}
@@ -171,6 +185,16 @@ def _variable(entry: dict[str, Any]) -> Variable:
     if not fits or not (low <= high).all():
         raise FileFormatError(f"bounds that {variable.name!r} cannot have.")
     return variable
+
+
+def _index_entry(index: Index) -> dict[str, Any]:
+    return {"num": index.size, "low": index.low, "high": index.high, "grid": index.grid}
+
+
+def _index(name: str, entry: dict[str, Any]) -> Index:
+    num = tuple(entry["num"]) if isinstance(entry["num"], list) else entry["num"]
+    low, high = (tuple(map(float, entry[end])) for end in ("low", "high"))
+    return Index(name, num, low, high, entry["grid"])
 
 
 def _check_statistics(tokenizer: Tokenizer) -> None:

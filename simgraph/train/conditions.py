@@ -80,7 +80,7 @@ class Conditions:
             states[own] = self.queries[pick]
         if exists is not None:
             states = torch.where(exists, states, ABSENT)
-        return self._with_latents(states, generator, exists)
+        return self.with_latents(states, generator, exists)
 
     def fitting(self, states: Tensor, present: Tensor) -> Tensor:
         """Fits drawn states to traces that lack tokens.
@@ -131,7 +131,7 @@ class Conditions:
         dropped = (variables & (kind < _DROPPING / 2)) | (elements & (kind > 1 - _DROPPING / 2))
         return torch.where(dropped, ABSENT, states)
 
-    def _with_latents(self, states: Tensor, generator: torch.Generator, exists: Tensor | None) -> Tensor:
+    def with_latents(self, states: Tensor, generator: torch.Generator, exists: Tensor | None) -> Tensor:
         """Makes one token latent where none is, of those that exist."""
         states = states.clone()
         rows = (states != LATENT).all(1).nonzero().flatten()

@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import cast
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
@@ -28,11 +29,12 @@ from simgraph.traces import Traces
 from simgraph.traces.blocks import isolated
 from simgraph.traces.seeds import integer_seed, torch_stream
 from simgraph.train.conditions import Conditions, Pool, Pools
-from simgraph.train.gradients import Workers
+from simgraph.train.gradients import Batch, Workers
 from simgraph.train.history import History
 from simgraph.train.muon import Muon
 from simgraph.train.ranges import Ranges
 from simgraph.train.settings import Settings
+from simgraph.train.thinning import Thinning
 
 __all__ = ["Trained", "build", "build_network", "train"]
 
@@ -61,27 +63,30 @@ class Trained:
     history: History
     ranges: Ranges
 
-    def sized(self, sizes: Mapping[str, int]) -> Trained:
+    def sized(self, sizes: Mapping[str, int], points: Mapping[str, np.ndarray] | None = None) -> Trained:
         """Returns the model in which some plates whose size varies have one size, with the same weights.
 
-        Elements of a plate share their identifiers, so that no weight belongs to a size.
+        Elements of a plate share their identifiers, so that no weight belongs to a size; nor does any to a point.
 
         Args:
-            sizes: Sizes by name of plates, each within the plate's range.
+            sizes: Sizes by name of plates, each within the plate's range; numbers of points by name of indices.
+            points: Points (points, coordinates) of all indices by name, where they are known.
         """
-        if not sizes:
+        if not sizes and not points:
             return self
         compiled = self.compiled.sized(sizes)
-        layout = compiled.layout
-        denoiser = Denoiser(self.denoiser.network, layout.ids, layout.coordinates, layout.widths, layout.classes)
-        return replace(self, compiled=compiled, denoiser=denoiser.eval())
+        places = compiled.layout.places({name: own[None] for name, own in points.items()})[0] if points else None
+        return replace(self, compiled=compiled, denoiser=_denoiser(compiled, self.denoiser.network, places).eval())
 
 
 def build(compiled: Compiled, architecture: Architecture) -> Denoiser:
     """Builds an untrained denoiser for a compiled graph."""
+    return _denoiser(compiled, build_network(compiled, architecture))
+
+
+def _denoiser(compiled: Compiled, network: Simformer, places: Tensor | None = None) -> Denoiser:
     layout = compiled.layout
-    network = build_network(compiled, architecture)
-    return Denoiser(network, layout.ids, layout.coordinates, layout.widths, layout.classes)
+    return Denoiser(network, layout.ids, layout.coordinates, layout.widths, layout.classes, places)
 
 
 def build_network(compiled: Compiled, architecture: Architecture) -> Simformer:
@@ -92,6 +97,7 @@ def build_network(compiled: Compiled, architecture: Architecture) -> Simformer:
         identifiers=len(layout.widths),
         features=layout.width,
         plates=len(layout.plate_names),
+        coordinates=layout.coordinates_of_points,
         timeless=compiled.rule.form == "cached",
     )
 
@@ -208,7 +214,9 @@ class _Run:
         self.batch_size = settings.batch_for(len(compiled.layout))
         self.depth = settings.architecture.depth
         self.pool = Pool(conditions, compiled, self.depth, generator)
-        self.pools = None if exists is None else Pools(conditions, compiled, self.depth, generator, exists)
+        self.thinning = Thinning(conditions, compiled, self.depth)
+        others = self.thinning.elements(exists)
+        self.pools = None if others is None else Pools(conditions, compiled, self.depth, generator, others)
         decay = 1 - 1 / max(2.0, settings.ema * settings.steps)
         self.averaged = AveragedModel(denoiser, multi_avg_fn=get_ema_multi_avg_fn(decay))
         matrices = denoiser.network.matrices()
@@ -236,7 +244,7 @@ class _Run:
         states, masks = self.ask(batch)
         sigma = self.settings.noise.sample(size, self.generator)
         noise = torch.randn(batch.values.shape, generator=self.generator)
-        loss = workers.backward(self.denoiser, (batch.values, noise, sigma, states, masks))
+        loss = workers.backward(self.denoiser, _with_places((batch.values, noise, sigma, states, masks), batch))
         nn.utils.clip_grad_norm_(self.rest, self.settings.clip)
         for optimizer in self.optimizers:
             optimizer.step()
@@ -245,14 +253,18 @@ class _Run:
 
     def ask(self, batch: Tokens) -> tuple[Tensor, Tensor | EdgeList]:
         """Draws a condition state and its mask for each trace of a batch."""
-        if self.pools is None or batch.exists is None:
+        others = self.thinning.elements(batch.exists)
+        if self.pools is None:
             states, masks = self.pool.draw(len(batch))
         else:
-            states, masks = self.pools.draw(batch.exists)
+            assert others is not None
+            states, masks = self.pools.draw(others)
+        if batch.exists is not None:
+            states, masks = self.thinning(states, masks, batch.exists, self.generator)
         if (batch.present if batch.exists is None else batch.present | ~batch.exists).all():
             return states, masks
         states = self.conditions.fitting(states, batch.present)
-        return states, self.compiled.rule.masks(states, self.depth, batch.exists)
+        return states, self.compiled.rule.masks(states, self.depth, others)
 
 
 class _Validation:
@@ -266,13 +278,17 @@ class _Validation:
         self.batch = tokens[rows]
         drawn = run.conditions.draw(len(rows), generator, self.batch.exists)
         self.states = run.conditions.fitting(drawn, self.batch.present)
-        self.masks = run.compiled.rule.masks(self.states, run.depth, self.batch.exists)
+        self.masks = run.compiled.rule.masks(self.states, run.depth, run.thinning.elements(self.batch.exists))
         self.sigma = run.settings.noise.sample(len(rows), generator)
         self.noise = torch.randn(self.batch.values.shape, generator=generator)
 
     def __call__(self, workers: Workers) -> float:
-        batch = (self.batch.values, self.noise, self.sigma, self.states, self.masks)
+        batch = _with_places((self.batch.values, self.noise, self.sigma, self.states, self.masks), self.batch)
         return workers.loss(cast(Denoiser, self.run.averaged.module), batch, self.run.batch_size)
+
+
+def _with_places(batch: Batch, tokens: Tokens) -> Batch:
+    return batch if tokens.places is None else (*batch[:5], tokens.places)
 
 
 def _stalled(history: History, patience: int) -> bool:

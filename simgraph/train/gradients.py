@@ -21,13 +21,16 @@ from simgraph.compile.masks import LATENT
 from simgraph.simformer import Denoiser
 from simgraph.threads import one_thread
 
-__all__ = ["Workers"]
+__all__ = ["Batch", "Workers"]
 
 _PARTS = 2
 
-Batch = tuple[Tensor, Tensor, Tensor, Tensor, Tensor | EdgeList]
+Batch = (
+    tuple[Tensor, Tensor, Tensor, Tensor, Tensor | EdgeList]
+    | tuple[Tensor, Tensor, Tensor, Tensor, Tensor | EdgeList, Tensor]
+)
 """x_0, noise (rows, tokens, features), sigma (rows,), condition states (rows, tokens), masks (rows, tokens, tokens)
-or their lists of pairs."""
+or their lists of pairs; and, of a graph with functions, their points (rows, tokens, coordinates)."""
 
 
 class Workers:

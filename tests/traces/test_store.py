@@ -103,11 +103,9 @@ def test_columns_that_do_not_fit_are_refused(columns, text):
     assert str(caught.value) == text
 
 
-def test_masks_and_index_values_have_the_shape_of_the_values():
+def test_masks_have_the_shape_of_the_values():
     with pytest.raises(TracesError, match=r"present has shape \(2,\); the values have \(3,\)"):
         Column(np.zeros(3), np.ones(2, dtype=bool))
-    with pytest.raises(TracesError, match=r"index has shape \(2, 1\); expected is \(3, 'd'\)"):
-        Column(np.zeros(3), None, np.zeros((2, 1)))
 
 
 def test_concatenate_joins_rows_and_masks(traces):
@@ -176,13 +174,12 @@ def test_saved_traces_come_back(traces, tmp_path):
 )
 def test_any_traces_come_back(tmp_path, columns):
     traces = Traces({
-        name: Column(values, values > 0 if masked else None, np.zeros((*values.shape, 1)) if masked else None)
+        name: Column(values, values > 0 if masked else None)
         for name, (values, masked) in columns.items()
     })  # fmt: skip
     traces.save(tmp_path / "t.sg")
     loaded = Traces.load(tmp_path / "t.sg")
     same(loaded, traces)
-    assert all((loaded.column(n).index is None) == (traces.column(n).index is None) for n in traces)
 
 
 def test_a_failed_save_leaves_the_old_file(traces, tmp_path, monkeypatch):
@@ -237,7 +234,6 @@ VARIABLE = {"name": "a", "plates": []}
         ({"values/a": np.zeros(3, dtype=np.uint8)}, {"variables": [VARIABLE], "sources": []}),
         ({**VALUES, "present/a": np.ones(3)}, {"variables": [VARIABLE], "sources": []}),
         ({**VALUES, "present/a": np.ones(2, dtype=bool)}, {"variables": [VARIABLE], "sources": []}),
-        ({**VALUES, "index/a": np.ones((2, 1))}, {"variables": [VARIABLE], "sources": []}),
         ({**VALUES, "values/b": np.ones(2)}, {"variables": [VARIABLE, {"name": "b", "plates": []}], "sources": []}),
     ],
 )
