@@ -81,6 +81,8 @@ class Problem:
             memory = (known, remembered)
         keys = torch.cat([known, active]) if len(known) else active
         own, own_states = self.values[evidence][:, active], self.states[evidence][:, active]
+        if bool((own_states == own_states[:1]).all()):
+            own_states = own_states[:1]
         mask = _among(self.masks[self.which[evidence]], active, keys)
         everything = isinstance(mask, Tensor) and bool(mask.all())
         own_mask = None if everything else self.denoiser.ready(mask, len(evidence))

@@ -117,7 +117,7 @@ def _few(query: Tensor, key: Tensor, value: Tensor, heads: int, bias: Tensor | N
     if mask is not None:
         logits = logits.masked_fill(~mask.permute(1, 2, 0), float("-inf"))
     attended = _contracted(logits.softmax(2).unsqueeze(1), v.unsqueeze(2), 3)
-    return attended.flatten(0, 1).permute(1, 2, 0)
+    return attended.flatten(0, 1).permute(1, 2, 0)  # h d q b -> q b (h d)
 
 
 def _contracted(left: Tensor, right: Tensor, axis: int) -> Tensor:

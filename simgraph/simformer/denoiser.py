@@ -77,7 +77,7 @@ class Denoiser(nn.Module):
         Args:
             x: Tokens (batch, tokens, features): latent ones noised, observed ones clean.
             sigma: Noise levels (batch,), or (1,) for one level in the whole batch.
-            states: Condition states (batch, tokens).
+            states: Condition states (batch or 1, tokens).
             mask: M_E, boolean (batch or 1, tokens, keys) or a list of pairs, or None if everything may attend to
                 everything.
             slots: Which slots ``x`` holds, (tokens,); all by default.

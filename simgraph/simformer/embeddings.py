@@ -34,13 +34,16 @@ class TokenEmbedding(nn.Module):
         Args:
             values: (batch, tokens, features).
             ids: (tokens,).
-            states: Integers (batch, tokens).
+            states: Integers (batch or 1, tokens).
 
         Returns:
-            (batch, tokens, width).
+            (tokens, batch, width).
         """
-        embedded = torch.einsum("btf,tfw->btw", values, self.value[ids])
-        return embedded + self.identifier[ids] + self.state[states]
+        base = self.identifier[ids].unsqueeze(1) + self.state[states.T]
+        values, weight = values.transpose(0, 1), self.value[ids]
+        if weight.shape[1] == 1:
+            return torch.addcmul(base, values, weight)
+        return base + values @ weight
 
 
 class PlaceEmbedding(nn.Module):

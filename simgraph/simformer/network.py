@@ -120,7 +120,7 @@ class Simformer(nn.Module):
         Args:
             values: (batch, tokens, features).
             noise: c_noise, (batch,), or (1,) for one level in the whole batch.
-            states: Condition states, integers (batch, tokens).
+            states: Condition states, integers (batch or 1, tokens).
             ids: Identifiers, (tokens,).
             mask: M_E, boolean (batch or 1, tokens, keys), with the keys of ``memory`` in front, or its pairs; None: all
                 allowed.
@@ -172,8 +172,8 @@ class Simformer(nn.Module):
         parts = self.modulation(context).unflatten(-1, (len(self.blocks), 6, -1))
         x = self.embedding(values, ids, states)
         if self.place is not None and places is not None:
-            x = x + self.place(places)
-        return x.transpose(0, 1).contiguous(), [block.unbind(-2) for block in parts.unbind(-3)]
+            x = x + self.place(places).transpose(0, 1)
+        return x, [block.unbind(-2) for block in parts.unbind(-3)]
 
 
 class _Block(nn.Module):
@@ -215,9 +215,9 @@ class _Block(nn.Module):
             x = x[wanted]
             if len(gate) > 1:
                 gate, scale2, shift2, gate2 = (part[wanted] for part in (gate, scale2, shift2, gate2))
-        x = x + _gated(self.attention_out, attended, gate)
+        x = _added(x, _gated(self.attention_out, attended, gate))
         y = _normed(x, scale2, shift2)
-        return x + _gated(self.down, gelu(self.up(y)), gate2), own
+        return _added(x, _gated(self.down, gelu(self.up(y)), gate2)), own
 
     def _attended(
         self,
@@ -289,5 +289,17 @@ def _gated(layer: nn.Linear, x: Tensor, gate: Tensor) -> Tensor:
     """Returns gate * layer(x)."""
     if gate.numel() == gate.shape[-1]:
         constant = gate.flatten()
-        return linear(x, constant[:, None] * layer.weight, None if layer.bias is None else constant * layer.bias)
-    return gate * layer(x)
+        return _linear(x, constant[:, None] * layer.weight, None if layer.bias is None else constant * layer.bias)
+    return gate * _linear(x, layer.weight, layer.bias)
+
+
+def _linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """Returns the linear map of x (tokens, batch, width); where width is not innermost in memory, without a copy."""
+    if x.is_contiguous():
+        return linear(x, weight, bias)
+    return linear(x.permute(2, 0, 1).flatten(1).T, weight, bias).unflatten(0, x.shape[:2])
+
+
+def _added(x: Tensor, update: Tensor) -> Tensor:
+    """Returns their sum; in the memory of the update where nothing needs it for a gradient."""
+    return x + update if torch.is_grad_enabled() else update.add_(x)
