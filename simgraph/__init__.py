@@ -1,7 +1,7 @@
 """simgraph: declare a simulator as a graph of named variables, train once, ask any conditional by name."""
 
 from simgraph.compile import Compiled, compile
-from simgraph.dsl import Curve, Index, Node, Plate, causal, deterministic, index, lagged, node, plate, window
+from simgraph.dsl import Curve, Index, Node, Patches, Plate, causal, deterministic, index, lagged, node, plate, window
 from simgraph.errors import SimgraphError, SimgraphWarning
 from simgraph.graph import Graph
 from simgraph.query import (
@@ -46,6 +46,7 @@ __all__ = [
     "Model",
     "Multistep",
     "Node",
+    "Patches",
     "Plate",
     "Query",
     "RaggedQuery",

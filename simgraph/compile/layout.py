@@ -216,10 +216,9 @@ class Layout:
 
     def element_slots(self, name: str) -> np.ndarray:
         """Returns the slot of the token that holds each element of a variable, (*plate sizes, *event_shape)."""
-        tokenizer, slots = self.tokenizers[name], self.slots(name)
-        shape = tokenizer.variable.shape
-        grid = np.arange(slots.start, slots.stop).reshape((*tokenizer.variable.plate_shape, *tokenizer.token_shape))
-        return np.broadcast_to(grid.reshape(grid.shape + (1,) * (len(shape) - grid.ndim)), shape)
+        tokenizer, plates = self.tokenizers[name], self.tokenizers[name].variable.plate_shape
+        count = np.arange(np.prod(plates, dtype=int)).reshape((*plates, *[1] * len(tokenizer.variable.event_shape)))
+        return np.asarray(self.slots(name).start + tokenizer.num_tokens * count + tokenizer.owners())
 
     def token_mask(self, name: str, elements: np.ndarray | Tensor) -> Tensor:
         """Maps a mask over a variable's elements (..., *plate sizes, *event_shape) to one over its tokens."""

@@ -15,7 +15,7 @@ import numpy as np
 from torch.distributions import Distribution, Independent
 
 from simgraph.compile.supports import Support, describe_constraint
-from simgraph.dsl import Node
+from simgraph.dsl import Node, Patches
 from simgraph.errors import ShapeError, SupportError, TracesError, listed
 from simgraph.graph import Graph
 from simgraph.traces import Traces
@@ -44,6 +44,7 @@ class Variable:
         support: Where the values live; bounds are scalars or arrays of the event shape.
         joint_dim: Number of trailing event axes whose elements depend on one another given the parents;
             elements along the other event axes are independent given the parents.
+        patches: How an image is cut into tokens; None for one token an element.
     """
 
     name: str
@@ -51,6 +52,7 @@ class Variable:
     event_shape: tuple[int, ...]
     support: Support
     joint_dim: int
+    patches: Patches | None = None
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -97,7 +99,8 @@ def probe(graph: Graph, traces: Traces) -> dict[str, Variable]:
             support, joint = describe_constraint(node.support, name), len(event_shape)
         else:
             support, joint = Support("interval", np.array(-np.inf), np.array(np.inf)), len(event_shape)
-        variables[name] = Variable(name, node.plate_shape, event_shape, support, max(joint, support.event_dim))
+        joint = max(joint, support.event_dim)
+        variables[name] = Variable(name, node.plate_shape, event_shape, support, joint, node.tokenizer)
     return variables
 
 

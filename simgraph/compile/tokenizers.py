@@ -21,6 +21,8 @@ from torch import Tensor
 from simgraph.compile.probe import Variable
 from simgraph.compile.standardise import standardise
 from simgraph.compile.supports import Support
+from simgraph.dsl import Patches
+from simgraph.errors import DeclarationError
 
 __all__ = ["MAX_CLASSES", "Categories", "Elements", "Simplex", "Tokenizer", "tokenizer_for"]
 
@@ -92,6 +94,12 @@ class Tokenizer(ABC):
     def leaked(self, tokens: Tensor) -> Tensor:
         """Tells which tokens (..., num_tokens, width) leaked through an edge of the support: (..., num_tokens)."""
         return torch.zeros(tokens.shape[:-1], dtype=torch.bool)
+
+    def owners(self) -> np.ndarray:
+        """Returns the number of the token that holds each element, (*event_shape)."""
+        shape = self.variable.event_shape
+        grid = np.arange(self.num_tokens).reshape(self.token_shape)
+        return np.broadcast_to(grid.reshape(grid.shape + (1,) * (len(shape) - grid.ndim)), shape)
 
     def present(self, present: Tensor) -> Tensor:
         """Maps which entries (..., *event_shape) exist to which tokens (..., num_tokens) exist: whole ones."""
@@ -300,8 +308,14 @@ class Simplex(Tokenizer):
 
 
 def tokenizer_for(variable: Variable) -> Tokenizer:
-    """Chooses the tokenizer of a variable by its support; not fitted yet."""
+    """Chooses the tokenizer of a variable: the declared one, or by its support; not fitted yet.
+
+    Raises:
+        DeclarationError: If an image cannot be cut as declared.
+    """
     support = variable.support
+    if variable.patches is not None:
+        return _patched(variable, variable.patches)
     if support.kind == "simplex":
         return Simplex(variable, {})
     if support.kind == "integers":
@@ -309,6 +323,18 @@ def tokenizer_for(variable: Variable) -> Tokenizer:
         if classes <= MAX_CLASSES:
             return Categories(variable, {})
     return Elements(variable, {})
+
+
+def _patched(variable: Variable, patches: Patches) -> Tokenizer:
+    from simgraph.compile.patches import PatchTokens
+
+    if variable.support.kind != "interval":
+        raise DeclarationError(
+            f"node {variable.name!r} has the support {variable.support}, and tokenizer={patches}.\n"
+            "  Patches hold real numbers: leave tokenizer= out."
+        )
+    patches.grid(variable.event_shape, variable.name)
+    return PatchTokens(variable, {})
 
 
 def _lead(values: Tensor, tokenizer: Tokenizer) -> torch.Size:

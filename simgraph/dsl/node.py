@@ -22,6 +22,7 @@ from torch.distributions.constraints import Constraint
 from simgraph.dsl.axes import Plate
 from simgraph.dsl.index import Index
 from simgraph.dsl.links import Link, read_depends
+from simgraph.dsl.patches import Patches
 from simgraph.dsl.signature import Signature, read_signature
 from simgraph.errors import DeclarationError, where
 
@@ -48,6 +49,7 @@ class Node:
         backend: Whether a simulator works with NumPy or torch values.
         depends: Declared links, by parameter: which of its elements reach which of the node's.
         within: Declared link of the node's elements to earlier ones of the same event, given the parents.
+        tokenizer: How an image becomes tokens; None for one token an element.
     """
 
     name: str
@@ -61,6 +63,7 @@ class Node:
     backend: Backend = "numpy"
     depends: Mapping[str, Link] = field(default_factory=dict)
     within: Link | None = None
+    tokenizer: Patches | None = None
 
     @property
     def parents(self) -> tuple[str, ...]:
@@ -125,6 +128,7 @@ def node(
     support: Constraint | None = None,
     plates: Plate | Sequence[Plate] = (),
     index: Index | None = None,
+    tokenizer: Patches | None = None,
     vectorized: bool = False,
     backend: Backend = "numpy",
     depends: Mapping[str, Any] | None = None,
@@ -141,6 +145,7 @@ def node(
     support: Constraint | None = None,
     plates: Plate | Sequence[Plate] = (),
     index: Index | None = None,
+    tokenizer: Patches | None = None,
     vectorized: bool = False,
     backend: Backend = "numpy",
     depends: Mapping[str, Any] | None = None,
@@ -156,6 +161,7 @@ def node(
         plates: Plate or plates that repeat the node, outermost first.
         index: Makes the node function-valued: its function has a parameter of the index's name, which holds points,
             and returns one value for each of them, or a distribution over them all. ``shape`` is that of one value.
+        tokenizer: How a value becomes tokens: ``Patches(8)`` for images. One token for each element by default.
         vectorized: Promises that a simulator takes a leading trace axis on every parent, and returns one.
         backend: ``"torch"`` hands a simulator torch tensors and a ``torch.Generator``.
         depends: Which elements of a parent reach which elements of the node, by parameter: ``"full"``,
@@ -202,7 +208,9 @@ def node(
         elif event_shape is None:
             event_shape = ()
         axes = _axes(plates, index, signature, _name(function, name), where(function))
-        return _declare(function, name, kind, signature, event_shape, support, axes, vectorized, backend, depends)
+        return _declare(
+            function, name, kind, signature, event_shape, support, axes, vectorized, backend, depends, tokenizer
+        )
 
     return declare if function is None else declare(function)
 
@@ -220,6 +228,7 @@ def deterministic(
     support: Constraint | None = None,
     plates: Plate | Sequence[Plate] = (),
     index: Index | None = None,
+    tokenizer: Patches | None = None,
     vectorized: bool = False,
     backend: Backend = "numpy",
     depends: Mapping[str, Any] | None = None,
@@ -236,6 +245,7 @@ def deterministic(
     support: Constraint | None = None,
     plates: Plate | Sequence[Plate] = (),
     index: Index | None = None,
+    tokenizer: Patches | None = None,
     vectorized: bool = False,
     backend: Backend = "numpy",
     depends: Mapping[str, Any] | None = None,
@@ -250,6 +260,7 @@ def deterministic(
         support: Constraint that all values satisfy; needs ``shape``.
         plates: Plate or plates that repeat the node, outermost first.
         index: Makes the node function-valued; see :func:`node`. Needs ``shape``.
+        tokenizer: How a value becomes tokens; see :func:`node`. Needs ``shape``.
         vectorized: Promises a leading trace axis on every parent and on the result; needs ``shape``.
         backend: ``"torch"`` hands the function torch tensors.
         depends: Which elements of a parent reach which elements of the node; see :func:`node`. Needs ``shape``.
@@ -275,15 +286,25 @@ def deterministic(
                 f"deterministic node {_name(function, name)!r} takes rng.\n  declared at {where(function)}\n"
                 "  Use @node for a function that draws random numbers."
             )
-        if shape is None and (support is not None or index is not None or vectorized or depends):
+        if shape is None and (support or index or tokenizer or vectorized or depends):
             raise DeclarationError(
-                f"deterministic node {_name(function, name)!r} needs shape= when support=, index=, vectorized= or"
-                f" depends= is set.\n  declared at {where(function)}"
+                f"deterministic node {_name(function, name)!r} needs shape= when support=, index=, tokenizer=,"
+                f" vectorized= or depends= is set.\n  declared at {where(function)}"
             )
         event_shape = _event_shape(shape, function)
         axes = _axes(plates, index, signature, _name(function, name), where(function))
         return _declare(
-            function, name, "deterministic", signature, event_shape, support, axes, vectorized, backend, depends
+            function,
+            name,
+            "deterministic",
+            signature,
+            event_shape,
+            support,
+            axes,
+            vectorized,
+            backend,
+            depends,
+            tokenizer,
         )
 
     return declare if function is None else declare(function)
@@ -300,6 +321,7 @@ def _declare(
     vectorized: bool,
     backend: Backend,
     depends: Mapping[str, Any] | None,
+    tokenizer: Patches | None,
 ) -> Node:
     label = _name(function, name)
     if not isinstance(label, str) or not label.isidentifier():
@@ -312,6 +334,13 @@ def _declare(
             f"support= of node {label!r} is {support!r}, which is no torch.distributions.constraints object.\n"
             f"  declared at {where(function)}\n  For example: support=constraints.positive"
         )
+    if tokenizer is not None and not isinstance(tokenizer, Patches):
+        raise DeclarationError(
+            f"tokenizer= of node {label!r} is {tokenizer!r}; it is sg.Patches(...), or left out.\n"
+            f"  declared at {where(function)}"
+        )
+    if tokenizer is not None and shape is not None:
+        tokenizer.grid(shape, label)
     if backend not in ("numpy", "torch"):
         raise DeclarationError(f"backend= of node {label!r} is {backend!r}; it is 'numpy' or 'torch'.")
     points = axes[-1] if axes and isinstance(axes[-1], Index) else None
@@ -326,7 +355,7 @@ def _declare(
     links, within = read_depends(
         label, [name for name, _ in signature.parents], {} if depends is None else depends, where(function)
     )
-    return Node(label, function, kind, signature, shape, support, axes, vectorized, backend, links, within)
+    return Node(label, function, kind, signature, shape, support, axes, vectorized, backend, links, within, tokenizer)
 
 
 def _axes(

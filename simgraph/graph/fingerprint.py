@@ -29,6 +29,7 @@ def fingerprint(graph: Graph) -> dict[str, dict[str, Any]]:
             "plates": [[plate.name, plate.size, *_range(plate)] for plate in node.plates],
             "shape": None if node.shape is None else list(node.shape),
             "source": _source(node.function),
+            **({} if node.tokenizer is None else {"tokenizer": repr(node.tokenizer)}),
         }
         for name, node in sorted(graph.items())
     }

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 
 from simgraph.compile import Compiled
 from simgraph.compile.probe import Variable
@@ -108,6 +109,7 @@ def check(compiled: Compiled, ranges: Ranges, given: Mapping[str, Any], *, stric
                 f"  Entries that were not observed are said explicitly: given({name}=sg.missing(values))"
             )
         _check_support(variable, array, observed)
+        _check_patches(compiled, name, observed)
         batched = array.ndim > len(variable.shape)
         found[name] = Evidence(array.reshape(-1, *variable.shape), observed.reshape(-1, *variable.shape), batched)
         _check_range(name, found[name], ranges, len(variable.plate_shape), strict=strict)
@@ -201,6 +203,20 @@ def _check_support(variable: Variable, array: np.ndarray, observed: np.ndarray) 
             f" {int((~inside).sum())} of {inside.size} values.\n"
             f"  First: {array[~inside][0]}"
         )
+
+
+def _check_patches(compiled: Compiled, name: str, observed: np.ndarray) -> None:
+    tokenizer = compiled.layout.tokenizers[name]
+    patches = tokenizer.variable.patches
+    if patches is None:
+        return
+    seen = torch.from_numpy(observed)
+    if (tokenizer.present(seen) | tokenizer.present(~seen)).all():
+        return
+    raise EvidenceError(
+        f"given({name}=...) observes parts of patches of {' x '.join(map(str, patches.size))} pixels.\n"
+        "  A patch is observed as a whole, or missing as a whole."
+    )
 
 
 def _check_range(name: str, evidence: Evidence, ranges: Ranges, plates: int, *, strict: bool) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any, get_args
 
 import numpy as np
@@ -20,7 +20,7 @@ from simgraph.compile.masks import MaskRule
 from simgraph.compile.probe import Variable
 from simgraph.compile.supports import Support
 from simgraph.compile.tokenizers import Tokenizer, tokenizer_for
-from simgraph.dsl import Index, Plate
+from simgraph.dsl import Index, Patches, Plate
 from simgraph.errors import FileFormatError, SimgraphError
 from simgraph.graph.dependence import Families
 from simgraph.graph.fingerprint import fingerprint
@@ -64,6 +64,7 @@ def save(path: str | os.PathLike[str], trained: Trained, nodes: dict[str, Any] |
                 "event_shape": variable.event_shape,
                 "support": variable.support.to_json(),
                 "joint_dim": variable.joint_dim,
+                "patches": None if variable.patches is None else variable.patches.size,
             }
         )
     manifest = {
@@ -102,7 +103,7 @@ def _assemble(arrays: dict[str, np.ndarray], manifest: dict[str, Any]) -> Traine
     members, parents = arrays["families/members"], arrays["families/parents"]
     variables = [_variable(entry) for entry in manifest["variables"]]
     # Sizes are compared with the arrays that are really there before anything large is built.
-    count = sum(math.prod(v.shape[: len(v.shape) - v.support.event_dim]) for v in variables)
+    count = sum(math.prod(v.plate_shape) * tokenizer_for(v).num_tokens for v in variables)
     plates = {str(plate) for entry in manifest["variables"] for plate in entry["plates"]}
     if not 0 < count**2 * max(len(plates), 1) <= _MOST_PAIRS:
         raise FileFormatError(f"{count} tokens in {len(plates)} plates.")
@@ -118,7 +119,7 @@ def _assemble(arrays: dict[str, np.ndarray], manifest: dict[str, Any]) -> Traine
         prefix = f"statistics/{variable.name}/"
         statistics = {k.removeprefix(prefix): v for k, v in arrays.items() if k.startswith(prefix)}
         plain = tokenizer_for(variable)
-        tokenizers[variable.name] = type(plain)(variable, statistics)
+        tokenizers[variable.name] = replace(plain, statistics=statistics)
     ragged = {
         str(name): indices.get(str(name), Plate(str(name), tuple(ends)))
         for name, ends in manifest.get("ragged", {}).items()
@@ -179,6 +180,7 @@ def _variable(entry: dict[str, Any]) -> Variable:
         event_shape=tuple(map(int, entry["event_shape"])),
         support=Support.from_json(entry["support"]),
         joint_dim=int(entry["joint_dim"]),
+        patches=None if entry.get("patches") is None else Patches([int(side) for side in entry["patches"]]),
     )
     low, high = variable.support.low, variable.support.high
     fits = np.broadcast_shapes(low.shape, high.shape, variable.event_shape) == variable.event_shape
