@@ -11,7 +11,7 @@ ROOMS = [
     "errors",
     "text",
     "files",
-    "threads",
+    "memory", "threads",
     "dsl",
     "graph",
     "traces",

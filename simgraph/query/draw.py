@@ -13,6 +13,7 @@ from torch import Tensor
 
 from simgraph.compile import Compiled
 from simgraph.compile.masks import LATENT
+from simgraph.memory import keep_freed_memory
 from simgraph.query.problem import Problem
 from simgraph.query.solvers import Sampler
 from simgraph.simformer import Denoiser
@@ -101,6 +102,7 @@ class Pushforward:
                 drawn = self.sampler.solve(problem.denoise(evidence[rows]), noise[rows][:, problem.position])
                 out[rows[:, None], problem.slots] = problem.filled(evidence[rows], drawn)
 
+        keep_freed_memory()
         # Chunks are independent, so cores work on one each; splitting single operations would not pay.
         with one_thread(), ThreadPoolExecutor(os.cpu_count() or 1) as pool:
             list(pool.map(fill, torch.arange(len(noise)).split(problem.chunk)))

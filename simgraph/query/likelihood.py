@@ -24,6 +24,7 @@ from torch import Tensor
 from simgraph.compile import Compiled
 from simgraph.compile.masks import ABSENT, LATENT, OBSERVED
 from simgraph.compile.tokenizers import Elements
+from simgraph.memory import keep_freed_memory
 from simgraph.query.flow import Flow, Top, log_density, log_mass, top
 from simgraph.query.jacobian import Probes
 from simgraph.query.problem import Problem
@@ -51,6 +52,7 @@ def log_likelihood(
         Float64 (rows,): log probabilities of discrete tokens plus log densities of the continuous ones; and whether
         a trace was estimated.
     """
+    keep_freed_memory()
     found = torch.zeros(len(values), dtype=torch.float64)
     kinds, which = torch.unique(states, dim=0, return_inverse=True)
     estimated = False

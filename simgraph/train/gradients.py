@@ -18,6 +18,7 @@ from torch import Tensor
 
 from simgraph.compile.edges import EdgeList
 from simgraph.compile.masks import LATENT
+from simgraph.memory import keep_freed_memory
 from simgraph.simformer import Denoiser
 from simgraph.threads import one_thread
 
@@ -43,6 +44,7 @@ class Workers:
     @contextmanager
     def start() -> Iterator[Workers]:
         """Runs the threads for the time of a context."""
+        keep_freed_memory()
         with one_thread(), ThreadPoolExecutor(min(_PARTS, os.cpu_count() or 1)) as pool:
             yield Workers(pool)
 
