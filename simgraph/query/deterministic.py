@@ -90,5 +90,5 @@ def computed(
     for name in functions:
         whole = layout.tokenizers[name].variable.support.kind == "integers"
         value = torch.tensor(traces[name])
-        found[name] = query.arranged(name, value.long() if whole else value.to(torch.get_default_dtype()))
+        found[name] = query.arranged(value.long() if whole else value.to(torch.get_default_dtype()))
     return found

@@ -143,7 +143,7 @@ def corrected(
         warn(_doubtful(doubts), CoverageWarning)
     evidence = torch.tensor([piece.log_evidence for piece in pieces], dtype=torch.float64) if pieces else None
     return Corrected(
-        {name: query.arranged(name, values[name]) for name in asked},
+        {name: query.arranged(values[name]) for name in asked},
         min((piece.ess for piece in pieces), default=float(num_samples)),
         evidence if evidence is None or query.batched else evidence[0],
         _notes(pieces, query.batched),

@@ -167,7 +167,7 @@ class Intervention:
                 self._set_rows(name, num_samples) if name in self.settings else query.given_rows(name, num_samples)
             )
         rows |= descend(query, mechanisms, rows, sampler, seed)
-        found = {name: query.arranged(name, rows[name]) for name in asked}
+        found = {name: query.arranged(rows[name]) for name in asked}
         return found[asked[0]] if single else Samples(found, batched=query.batched)
 
     def _asking(self, query: Query) -> Intervention:

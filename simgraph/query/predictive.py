@@ -53,4 +53,4 @@ def replicates(
     known = {name: draw.reshape(-1, *layout.tokenizers[name].variable.shape) for name, draw in drawn.items()}
     known |= {name: query.given_rows(name, num_samples) for name in above if name not in latent}
     found = descend(query, order, known, sampler, seed)
-    return {name: query.arranged(name, found[name]) for name in names}
+    return {name: query.arranged(found[name]) for name in names}

@@ -281,10 +281,11 @@ class Query(Question):
         if rest:
             others = {name: piece for name, piece in self.evidence.items() if name not in rows}
             pieces = {name: piece.repeated(self.size, num_samples) for name, piece in others.items()}
-            below = Query(self.trained, pieces | as_evidence(rows), self.size * num_samples, batched=True)
+            known = pieces | as_evidence(rows)
+            below = Query(self.trained, known, self.size * num_samples, batched=True, looked=self.looked)
             found = below._drawn(rest, 1, sampler, seed)
             rows |= {name: value[:, 0] for name, value in found.items()}
-        return {name: self.arranged(name, rows[name]) for name in asked}
+        return {name: self.arranged(rows[name]) for name in asked}
 
     def _told(self, answer: Restricted) -> list[str]:
         demands = "; ".join(map(str, self.restrictions))

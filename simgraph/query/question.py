@@ -71,10 +71,9 @@ class Question:
         given = variable.support.rounded(torch.from_numpy(self.evidence[name].values))
         return given.expand(self.size, *variable.shape).repeat_interleave(num_samples, 0)
 
-    def arranged(self, name: str, rows: Tensor) -> Tensor:
+    def arranged(self, rows: Tensor) -> Tensor:
         """Returns rows of all pieces of evidence as draws: ([batch,] num_samples, *plate sizes, *event_shape)."""
-        shape = self.trained.compiled.layout.tokenizers[name].variable.shape
-        return rows.reshape(self.size, -1, *shape) if self.batched else rows
+        return rows.reshape(self.size, -1, *rows.shape[1:]) if self.batched else rows
 
     def wholly_given(self, name: str) -> bool:
         """Tells whether all entries of a variable are given."""

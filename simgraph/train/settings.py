@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from simgraph.errors import DeclarationError, did_you_mean
 from simgraph.simformer import Architecture
+from simgraph.simformer.attention import FEW
 from simgraph.simformer.schedule import NoiseLevels
 
 __all__ = ["PRESETS", "Settings"]
@@ -21,7 +22,7 @@ class Settings:
 
     Attributes:
         steps: Number of optimiser steps.
-        batch_size: Traces per step; None for 256, or fewer where a graph has many tokens.
+        batch_size: Traces per step; None for 256, more where a graph has few tokens and fewer where it has many.
         matrix_lr: Peak learning rate of Muon, for the matrices inside the blocks.
         vector_lr: Peak learning rate of AdamW, for all else.
         warmup: Share of the steps in which the learning rate rises; afterwards it falls as a cosine.
@@ -62,8 +63,9 @@ class Settings:
                 raise DeclarationError(f"{name}={getattr(self, name)!r} is not a share below 1.")
 
     def batch_for(self, tokens: int) -> int:
-        """Returns the traces per step for a graph of so many tokens: a step handles about 4 096 tokens."""
-        return max(32, min(256, _STEP_TOKENS // tokens)) if self.batch_size is None else self.batch_size
+        """Returns the traces per step for a graph of so many tokens: a step handles about 4 096 tokens, or fewer."""
+        most = 512 if tokens <= FEW else 256  # of few tokens, twice the traces take little more time
+        return max(32, min(most, _STEP_TOKENS // tokens)) if self.batch_size is None else self.batch_size
 
     @staticmethod
     def of(preset: str | Settings) -> Settings:

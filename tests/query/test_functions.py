@@ -187,3 +187,12 @@ def test_a_random_function_keeps_its_covariance():
 def test_smooth_and_straight_graphs_share_nothing():
     assert set(smooth) & set(straight) == set()
     assert slope.index is None
+
+
+def test_restrictions_on_plain_variables_leave_functions_as_they_are_asked(model):
+    query = model.given(slope=sg.above(0.0), line=SOME)
+    found = query.sample("slope", "line", num_samples=20, seed=0, at={"s": [3.5, 6.0, 9.0]}, method="rejection")
+    assert (found["slope"] > 0).all()
+    assert found["line"].shape == (20, 3)
+    assert (found["line"][:, 0] == 0.3).all()
+    assert found["line"][:, 1].std() > 0
