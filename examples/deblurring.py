@@ -42,7 +42,7 @@ def main(fast: bool) -> None:
     print(telescope)
     traces = telescope.simulate(1_000 if fast else 10_000, seed=0)
     preset = "fast" if fast else "default"
-    model = sg.fit(telescope, traces, seed=0, preset=preset, time_limit=15 if fast else 600)
+    model = sg.fit(telescope, traces, seed=0, preset=preset, time_limit=8 if fast else 600)
     print(model)
 
     world = telescope.simulate(1, seed=5)

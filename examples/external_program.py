@@ -69,7 +69,7 @@ def main(fast: bool) -> None:
     for warning in caught:
         print(warning.message)
     print(traces)
-    model = sg.fit(counter, traces, seed=0, preset="fast" if fast else "default", time_limit=20 if fast else None)
+    model = sg.fit(counter, traces, seed=0, preset="fast" if fast else "default", time_limit=8 if fast else None)
     print(model)
 
     number = 7  # any trace can be simulated again by its number

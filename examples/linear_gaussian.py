@@ -29,7 +29,7 @@ linear_gaussian = Graph(theta, x)
 def main(fast: bool) -> None:
     traces = linear_gaussian.simulate(2_000 if fast else 10_000, seed=0)
     model = sg.fit(
-        linear_gaussian, traces, seed=0, preset="fast" if fast else "default", time_limit=30 if fast else None
+        linear_gaussian, traces, seed=0, preset="fast" if fast else "default", time_limit=10 if fast else None
     )
     print(model)
 

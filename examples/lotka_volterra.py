@@ -55,7 +55,7 @@ def main(fast: bool) -> None:
     traces = lotka_volterra.simulate(1_000 if fast else 10_000, seed=0)
     print(traces)
     preset = "fast" if fast else "default"
-    model = sg.fit(lotka_volterra, traces, seed=0, preset=preset, time_limit=15 if fast else 600)
+    model = sg.fit(lotka_volterra, traces, seed=0, preset=preset, time_limit=8 if fast else 600)
     print(model)
 
     # One world, of which ever more is seen: four counts of prey, then nine of predators as well, then many.

@@ -43,7 +43,7 @@ survey = Graph(shares, species, soil, camera)
 def main(fast: bool) -> None:
     print(survey)
     model = sg.fit(
-        survey, num_simulations=3_000 if fast else 10_000, seed=0, preset="fast", time_limit=30 if fast else None
+        survey, num_simulations=3_000 if fast else 10_000, seed=0, preset="fast", time_limit=10 if fast else None
     )
     print(model)
     soils = [-2.1, -1.8, 0.1, 2.2, -2.0]

@@ -31,7 +31,7 @@ two_moons = Graph(theta, x)
 
 def main(fast: bool) -> None:
     traces = two_moons.simulate(2_000 if fast else 10_000, seed=0)
-    model = sg.fit(two_moons, traces, seed=0, preset="fast" if fast else "default", time_limit=30 if fast else None)
+    model = sg.fit(two_moons, traces, seed=0, preset="fast" if fast else "default", time_limit=10 if fast else None)
     print(model)
     posterior = model.given(x=[-0.64, 0.16]).sample("theta", num_samples=2_000, seed=1)
     share = (posterior.sum(1) > 0).double().mean()
