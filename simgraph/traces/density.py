@@ -38,6 +38,12 @@ _AGREEMENT = 1e-6
 
 def log_prob(graph: Graph, values: Any) -> Tensor:
     """Computes the log density of traces; see :meth:`Graph.log_prob`."""
+    functions = [name for name, node in graph.items() if node.index is not None]
+    if functions:
+        raise QueryError(
+            f"log_prob(...) does not know the density of functions, which {listed(functions)} is.\n"
+            "  Leave them out: graph.prune(...) keeps what other variables need."
+        )
     arrays = by_name(graph, values, "log_prob(...)")
     if isinstance(values, Traces) and values.sizes:
         return _by_size(graph, values)

@@ -13,7 +13,7 @@ import numpy as np
 from torch import Tensor
 
 from simgraph.dsl import Node
-from simgraph.errors import EvidenceError, MissingValueError, QueryError, SimulationError, UnknownNameError
+from simgraph.errors import EvidenceError, MissingValueError, QueryError, SimulationError, UnknownNameError, listed
 from simgraph.graph import Graph
 from simgraph.traces.store import Traces
 
@@ -34,12 +34,13 @@ def by_name(graph: Graph, values: Any, call: str) -> dict[str, np.ndarray]:
 
     Raises:
         UnknownNameError: If a name is not a variable of the graph.
-        QueryError: If ``values`` is no mapping, or names a variable twice.
+        QueryError: If ``values`` is no mapping, names a variable twice, or names a function.
         EvidenceError: If a value is no array of numbers.
         MissingValueError: If a value holds NaN, or traces miss some.
     """
     if not isinstance(values, Mapping):
         raise QueryError(f"{call} takes a mapping from names to values, not {type(values).__name__}.")
+    _refuse_functions(graph, values, call)
     found: dict[str, np.ndarray] = {}
     for key, value in (values.filled() if isinstance(values, Traces) else values).items():
         name = key.name if isinstance(key, Node) else key
@@ -58,6 +59,16 @@ def by_name(graph: Graph, values: Any, call: str) -> dict[str, np.ndarray]:
                 '  Leave such rows out; simulate(..., on_failure="drop") leaves out traces that failed.'
             )
     return found
+
+
+def _refuse_functions(graph: Graph, values: Mapping[Any, Any], call: str) -> None:
+    names = (key.name if isinstance(key, Node) else key for key in values)
+    functions = [name for name in names if name in graph and graph[name].index is not None]
+    if functions:
+        raise QueryError(
+            f"{call} takes no values of functions, which {listed(functions)} is.\n"
+            "  Hand over plain variables above them; functions are drawn from these."
+        )
 
 
 def _numbers(name: str, value: Any, call: str) -> np.ndarray:

@@ -6,7 +6,7 @@ from curves import covariance, field, line, s, seen, slope, smooth, straight, t
 from scipy.stats import kstest
 
 from simgraph import Curve, Graph, Traces, index, node, plate
-from simgraph.errors import DeclarationError, ShapeError, UnknownNameError
+from simgraph.errors import DeclarationError, QueryError, ShapeError, UnknownNameError
 
 
 def test_points_are_in_range_rising_and_as_many_as_declared():
@@ -155,3 +155,14 @@ def test_a_curve_is_what_a_child_receives():
     Graph(slope, line, reader).simulate(2, progress=False)
     assert kinds == {Curve}
     assert seen.parents == ("doubled", "spread")
+
+
+def test_values_of_functions_are_no_rows_and_have_no_density():
+    rows = straight.simulate(3, progress=False)
+    with pytest.raises(QueryError, match="takes no values of functions, which line is"):
+        straight.simulate(given=rows)
+    again = straight.simulate(given={"slope": rows["slope"]}, progress=False)
+    assert again["line"].shape == (3, 5)
+    with pytest.raises(QueryError, match="does not know the density of functions, which line is"):
+        straight.log_prob({"slope": 0.0, "line": [0.0]})
+    assert straight.prune("slope").log_prob({"slope": 0.0}).shape == ()
