@@ -86,21 +86,15 @@ class Query(Question):
         query = self.sized(told(layout, plain))._with(plain, demands, strict)
         if not curves:
             return query
-        query.curves |= curves
+        query = query.changed(curves=self.curves | curves)
         query._looking({}, (), strict=strict)  # so that all that can be wrong with the values is said now
         return query
 
     def _with(self, named: Mapping[str, Any], demands: Sequence[Condition], strict: bool) -> Query:
         """Returns the query with more evidence; the plates that it lies in have their sizes."""
         found = attach(self, named, demands, strict=strict)
-        return Query(
-            self.trained,
-            found.evidence,
-            found.size,
-            batched=found.batched,
-            restrictions=found.restrictions,
-            curves=self.curves,
-            looked=self.looked,
+        return self.changed(
+            evidence=found.evidence, size=found.size, batched=found.batched, restrictions=found.restrictions
         )
 
     def sized(self, sizes: Mapping[str, int]) -> Query:
@@ -114,16 +108,7 @@ class Query(Question):
             else demand
             for demand in self.restrictions
         ]
-        trained = self.trained.sized(sizes)
-        return Query(
-            trained,
-            self.evidence,
-            self.size,
-            batched=self.batched,
-            restrictions=restrictions,
-            curves=self.curves,
-            looked=self.looked,
-        )
+        return self.changed(trained=self.trained.sized(sizes), restrictions=restrictions)
 
     def _settled(self, at: Mapping[Any, Any] | None, names: Iterable[str]) -> Query:
         """Returns the query with all plates of one size; ``names`` are those that are asked for."""
@@ -159,15 +144,7 @@ class Query(Question):
                 if name in given and given[name].observed[looked[name]].all():
                     raise QueryError(f"{name!r} is given at all the points where it is asked for.\n  Ask elsewhere.")
         evidence = self.evidence | check(trained.compiled, trained.ranges, given, strict=strict)
-        return Query(
-            trained,
-            evidence,
-            self.size,
-            batched=self.batched,
-            restrictions=self.restrictions,
-            curves=self.curves,
-            looked=looked,
-        )
+        return self.changed(trained=trained, evidence=evidence, looked=looked)
 
     def sample(
         self,

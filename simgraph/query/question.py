@@ -49,6 +49,10 @@ class Question:
         self.restrictions = tuple(restrictions)
         self.curves, self.looked = dict(curves or {}), dict(looked or {})
 
+    def changed(self, **parts: Any) -> Self:
+        """Returns the question in which some of its parts, named as its arguments, are others."""
+        return type(self)(**{**vars(self), **parts})
+
     def pieces(self, which: Sequence[int]) -> Self:
         """Returns the question about some pieces of the evidence, without restrictions."""
         rows = list(which)
@@ -56,7 +60,7 @@ class Question:
             name: Evidence(piece.values[rows], piece.observed[rows], batched=True) if piece.batched else piece
             for name, piece in self.evidence.items()
         }
-        return type(self)(self.trained, pieces, len(rows), batched=True, curves=self.curves, looked=self.looked)
+        return self.changed(evidence=pieces, size=len(rows), batched=True, restrictions=())
 
     def about(self, rows: Mapping[str, Tensor]) -> Self:
         """Returns the question to the same model that is given rows (rows, *plate sizes, *event_shape), and no more.
