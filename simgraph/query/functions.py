@@ -144,11 +144,11 @@ def positions(points: np.ndarray, some: np.ndarray) -> np.ndarray:
 
 
 def refuse(layout: Layout, names: Iterable[str], call: str, instead: str) -> None:
-    """Raises an error if a variable is a function.
+    """Raises an error if a variable is a function; names that are not known are left to others.
 
     Raises:
         QueryError: That names it.
     """
-    functions = [name for name in names if layout.index_of(name) is not None]
+    functions = [name for name in names if name in layout.plates and layout.index_of(name) is not None]
     if functions:
         raise QueryError(f"{call} does not take functions, which {listed(functions)} is.\n  {instead}")
