@@ -143,16 +143,22 @@ def _of_function(graph: Graph, node: Node, traces: Traces, event_ndim: int) -> S
         one = traces.trace(row)
         if any(not traces.present(name)[row].any() for name in node.parents):
             continue
-        plain = at_points(node, len(one[node.index.name]))
+        points = np.unique(one[node.index.name], axis=0)  # in order, and without the repeats that stand for others
+        plain = at_points(node, len(points))
         for element in np.ndindex(*(one[node.name].shape[: len(plates)])):
             arguments = {p: at_element(as_torch(one[n]), axes[p], plates, element) for p, n in node.signature.parents}
             with unvalidated():
-                distribution = call(plain, {**arguments, node.index.name: as_torch(one[node.index.name])})
+                distribution = call(plain, {**arguments, node.index.name: as_torch(points)})
             found.append(_support(distribution, node.name))
-    if found and found[0].kind not in ("interval", "integers"):
+    if not found:
+        raise TracesError(f"no trace holds all parents of {node.name!r}, so that its support cannot be told.")
+    if found[0].kind not in ("interval", "integers"):
         return found[0]
+    # A bound that moves with a parent or with the point has no hull that a few traces could tell.
     low, high = _hull(found, event_ndim)
-    return Support(found[0].kind, low, high)
+    turned = [Support(one.kind, one.high, one.low) for one in found]
+    outermost, innermost = _hull(turned, event_ndim)  # the least upper and the largest lower bound
+    return Support(found[0].kind, np.where(low == innermost, low, -np.inf), np.where(high == outermost, high, np.inf))
 
 
 def _bounds_at(

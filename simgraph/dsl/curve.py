@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import torch
 
 from simgraph.errors import ShapeError
 
@@ -22,7 +23,7 @@ class Curve:
         values: Its values there, (points, *event_shape).
 
     Attributes:
-        points, values: As given, float arrays.
+        points, values: Copies of what was given; points are floats.
 
     Raises:
         ShapeError: If there is not one value for each point.
@@ -34,8 +35,7 @@ class Curve:
     """
 
     def __init__(self, points: Any, values: Any) -> None:
-        self.points = np.asarray(points, dtype=np.float64)
-        self.values = np.asarray(values)
+        self.points, self.values = np.array(points, dtype=np.float64), np.array(values)  # of its own
         if self.points.ndim not in (1, 2) or self.values.shape[:1] != self.points.shape[:1] or not len(self.points):
             raise ShapeError(
                 f"a curve has points of shape {self.points.shape} and values of shape {self.values.shape}.\n"
@@ -49,8 +49,11 @@ class Curve:
         """Returns values at points (...): (..., *event_shape), or a number for one point of a curve of numbers."""
         if self.points.ndim > 1:
             raise ShapeError("a curve over several coordinates is not interpolated; read its points and values.")
+        if isinstance(at, torch.Tensor):  # a distribution node calls it with tensors
+            return torch.as_tensor(self(at.detach().numpy()), dtype=at.dtype)
         if self._values.ndim == 1:
-            return np.interp(at, self._points, self._values)
+            found = np.interp(at, self._points, self._values)
+            return float(found) if np.ndim(found) == 0 else found
         here = np.asarray(at, dtype=np.float64)
         columns = self._values.reshape(len(self), -1).T
         found = np.stack([np.interp(here, self._points, column) for column in columns], -1)

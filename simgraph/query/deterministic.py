@@ -29,9 +29,11 @@ def split(query: Query, asked: Sequence[str]) -> tuple[list[str], list[str]]:
         What to draw: the rest of ``asked``, and the unknown variables that functions follow from; and the functions.
     """
     graph = query.trained.compiled.graph
-    if graph is None or graph.indices:  # a function of a curve is learned, like what has no graph
+    if graph is None:
         return list(asked), []
     functions = [name for name in asked if graph[name].kind == "deterministic" and name not in query.evidence]
+    # What follows from a function of an index is learned: it is looked at in a few points alone.
+    functions = [n for n in functions if all(graph[above].index is None for above in (n, *graph.ancestors(n)))]
     drawn = [name for name in asked if name not in functions]
     needed = sources(graph, functions, query.evidence)
     return drawn + [name for name in needed if name not in drawn and not query.wholly_given(name)], functions

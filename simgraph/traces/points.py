@@ -165,6 +165,10 @@ def evaluate_function(
     )
     batch = evaluate_by_size(plain, arguments, sizes, seed, tick)
     axis = 1 + len(plain.plates)
+    if len(batch.failures) == inputs.usable.sum():  # what values look like is not known
+        nothing = np.full((rows, *plain.plate_shape, count, *(node.shape or ())), np.nan)
+        curves = np.full((rows, *plain.plate_shape), None, dtype=object) if called else None
+        return Batch(nothing, batch.failures, batch.errors), curves
     if batch.values.ndim <= axis or batch.values.shape[axis] != seen.shape[1]:
         raise ShapeError(
             f"node {node.name!r} returned values of shape {batch.values.shape[axis:]} at {seen.shape[1]} points.\n"

@@ -1,8 +1,8 @@
 """Condition states of traces that look at functions in fewer points than others.
 
 A value of a function is a leaf of the graph, so leaving it out takes its own row and column from a mask and nothing
-else; unless it was the last value of its function that was present, or the last latent one. So masks of whole sets of
-points, of which a pool is kept, serve for all traces.
+else; unless it was the last value of its function that was present, or the last latent one, or a hub of shortcuts. So
+masks of whole sets of points, of which a pool is kept, serve for all traces.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from simgraph.compile import Compiled
 from simgraph.compile.edges import EdgeList
 from simgraph.compile.functions import values_of_functions
 from simgraph.compile.masks import ABSENT, LATENT
+from simgraph.compile.shortcuts import NARROW
 from simgraph.train.conditions import Conditions
 
 __all__ = ["Thinning"]
@@ -51,6 +52,9 @@ class Thinning:
         for before, after in ((states != ABSENT, fewer != ABSENT), (states == LATENT, fewer == LATENT)):
             had, has = (torch.mm(each.float(), self.values.float().T) > 0 for each in (before, after))
             changed |= (had & ~has).any(1)
+        latent = states == LATENT
+        # Of a wide component the shortcuts may lead through a token that is left out.
+        changed |= (latent.sum(1) > NARROW) & (latent & (fewer != LATENT)).any(1)
         redone = changed.nonzero().flatten()
         if silent.any():
             fewer = self.conditions.with_latents(fewer, generator, exists)

@@ -6,6 +6,7 @@ import torch
 from curves import smooth, straight
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.distributions import LogNormal, MultivariateNormal, Uniform
 
 import simgraph as sg
 from simgraph import Graph, index, node, plate
@@ -197,3 +198,46 @@ def _body(names):
     scope = {}
     exec(f"def f({arguments}): return rng.normal({f'size=len({shape})' if shape else ''})", scope)
     return scope["f"]
+
+
+def test_bounds_that_move_are_dropped_and_others_kept():
+    @node
+    def most():
+        return LogNormal(0.0, 1.0)
+
+    @node(index=t)
+    def under(most, t):
+        return Uniform(torch.zeros(len(t)), most * torch.ones(len(t)))
+
+    @node(index=t)
+    def beside(t):
+        return Uniform(0.0, t + 1.0)
+
+    compiled = sg.compile(Graph(most, under, beside))
+    for name in ("under", "beside"):
+        support = compiled.layout.tokenizers[name].variable.support
+        assert (support.low == 0).all()
+        assert (support.high == np.inf).all()
+
+
+def test_a_covariance_without_jitter_is_not_asked_at_repeated_points():
+    @node(index=t)
+    def rough(t):
+        return MultivariateNormal(torch.zeros(len(t)), torch.exp(-(t[:, None] - t).abs()))
+
+    assert len(sg.compile(Graph(rough)).layout) == 3
+
+
+def test_thinning_keeps_masks_of_wide_components_sound():
+    @node(shape=(70,), depends={"chain": sg.lagged(1)})
+    def chain(wave, rng):
+        return rng.normal(size=70)
+
+    graph = Graph(root, wave, chain)
+    traces = graph.simulate(20, progress=False)
+    compiled = sg.compile(graph, traces)
+    exists = compiled.fit(traces).layout.tokenize_traces(traces).exists
+    states = torch.full((20, len(compiled.layout)), LATENT)
+    thinning = Thinning(Conditions(compiled), compiled, 4)
+    fewer, masks = thinning(states, compiled.rule.edge_mask(states, 4), exists, torch.Generator())
+    assert torch.equal(masks, compiled.rule.edge_mask(fewer, 4))

@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 from curves import covariance, field, line, s, seen, slope, smooth, straight, t
 from scipy.stats import kstest
+from torch.distributions import Normal
 
 from simgraph import Curve, Graph, Traces, index, node, plate
-from simgraph.errors import DeclarationError, QueryError, ShapeError, UnknownNameError
+from simgraph.errors import DeclarationError, QueryError, ShapeError, SimulationError, UnknownNameError
 
 
 def test_points_are_in_range_rising_and_as_many_as_declared():
@@ -166,3 +167,28 @@ def test_values_of_functions_are_no_rows_and_have_no_density():
     with pytest.raises(QueryError, match="does not know the density of functions, which line is"):
         straight.log_prob({"slope": 0.0, "line": [0.0]})
     assert straight.prune("slope").log_prob({"slope": 0.0}).shape == ()
+
+
+def test_a_distribution_node_calls_a_function_with_tensors():
+    @node(index=s)
+    def seen_again(line, s):
+        return Normal(line(s), 0.1)
+
+    traces = Graph(slope, line, seen_again).simulate(5, progress=False)
+    assert np.isfinite(traces["seen_again"][:, :2]).all()
+
+
+def test_a_function_that_always_fails_says_why():
+    @node(index=s)
+    def broken(s):
+        raise ValueError("no")
+
+    with pytest.raises(SimulationError, match="4 x ValueError"):
+        Graph(broken).simulate(4, progress=False)
+
+
+def test_curves_are_copies():
+    values = np.zeros(2)
+    curve = Curve([0.0, 1.0], values)
+    values[:] = 5.0
+    assert curve(0.5) == 0.0
