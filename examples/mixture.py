@@ -45,7 +45,7 @@ values = [-1.6, -1.1, -2.0, -0.1, 0.4, 1.2, 1.0, 1.8]
 def main(fast: bool) -> None:
     print(mixture)
     traces = mixture.simulate(3_000 if fast else 10_000, seed=0)
-    model = sg.fit(mixture, traces, seed=0, preset="fast" if fast else "default", time_limit=8 if fast else None)
+    model = sg.fit(mixture, traces, seed=0, preset="fast" if fast else "default", time_limit=20 if fast else None)
     print(model)
 
     count = 500 if fast else 2_000

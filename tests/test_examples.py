@@ -20,7 +20,7 @@ def test_example_runs_fast(example, tmp_path):
         env=environment,
         capture_output=True,
         text=True,
-        timeout=180,
+        timeout=300,
     )
     assert done.returncode == 0, done.stderr
     assert "<Model of" in done.stdout
