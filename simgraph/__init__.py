@@ -1,7 +1,23 @@
 """simgraph: declare a simulator as a graph of named variables, train once, ask any conditional by name."""
 
 from simgraph.compile import Compiled, compile
-from simgraph.dsl import Curve, Index, Node, Patches, Plate, causal, deterministic, index, lagged, node, plate, window
+from simgraph.dsl import (
+    Chunks,
+    Convolution,
+    Curve,
+    Embedding,
+    Index,
+    Node,
+    Patches,
+    Plate,
+    causal,
+    deterministic,
+    index,
+    lagged,
+    node,
+    plate,
+    window,
+)
 from simgraph.errors import SimgraphError, SimgraphWarning
 from simgraph.graph import Graph
 from simgraph.query import (
@@ -34,8 +50,11 @@ from simgraph.version import __version__
 
 __all__ = [
     "Architecture",
+    "Chunks",
     "Compiled",
+    "Convolution",
     "Curve",
+    "Embedding",
     "Flow",
     "Graph",
     "Guided",

@@ -17,6 +17,7 @@ from simgraph.traces.blocks import isolated
 from simgraph.traces.seeds import integer_seed, torch_stream
 from simgraph.train import Settings
 from simgraph.train.conditions import Conditions
+from simgraph.train.embedding import Learner
 from simgraph.train.fit import _Run, build
 from simgraph.train.gradients import Workers
 
@@ -31,9 +32,9 @@ def prepare(compiled: Compiled, traces: Traces, settings: Settings, seed: int) -
     compiled = compiled.fit(traces)
     with isolated():
         torch.manual_seed(integer_seed(seed, "pace"))
-        denoiser = build(compiled, settings.architecture)
+        learner = Learner(build(compiled, settings.architecture), compiled.layout)
     tokens = compiled.layout.tokenize_traces(traces, generator)
-    run = _Run(compiled, denoiser, Conditions(compiled), settings, generator, tokens.exists)
+    run = _Run(compiled, learner, Conditions(compiled), settings, generator, tokens.exists)
     run.set_rate(0.5)
     return run, tokens
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from simgraph.compile.explain import explain, mask_text
 from simgraph.compile.functions import seen, with_points
@@ -19,6 +19,7 @@ from simgraph.compile.lint import Finding, lint
 from simgraph.compile.masks import ABSENT, LATENT, OBSERVED, Form, MaskRule
 from simgraph.compile.probe import probe
 from simgraph.compile.ragged import at_both_ends, check_sizes
+from simgraph.compile.tokenizer import Tokenizer
 from simgraph.compile.tokenizers import tokenizer_for
 from simgraph.dsl import Node
 from simgraph.errors import DeclarationError, QueryError, ShapeError, TracesError, UnknownNameError, did_you_mean
@@ -30,7 +31,7 @@ from simgraph.traces import Traces
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["DEFAULT_DEPTH", "Compiled", "Names", "compile", "name_of"]
+__all__ = ["DEFAULT_DEPTH", "Compiled", "Names", "check_askable", "compile", "name_of", "why_not_askable"]
 
 DEFAULT_DEPTH = 4
 """Attention layers of the default network."""
@@ -93,6 +94,10 @@ def compile(graph: Graph, traces: Traces | None = None, *, observed: Form = "rel
     plates = {name: [plate.name for plate in graph[name].plates] for name in variables}
     tokenizers = {name: tokenizer_for(variable) for name, variable in variables.items()}
     layout = Layout(tokenizers, plates, ragged, graph.indices)
+    if not layout.askable.any():
+        raise DeclarationError(
+            "every variable has an embedding, so that nothing can be asked for.\n  Leave tokenizer= of one of them out."
+        )
     readings: Readings = {}
     laws = {name: law_of(whole, name, variables, filled, readings) for name in layout.names}
     law = families(whole, layout, laws)
@@ -145,6 +150,13 @@ class Compiled:
         }
         return replace(self, layout=self.layout.fitted(fitted))
 
+    def embedding(self, networks: Mapping[str, nn.Module]) -> Compiled:
+        """Returns the compiled graph with other embedding networks, by name of the variable."""
+        tokenizers: dict[str, Tokenizer] = dict(self.layout.tokenizers)
+        for name, network in networks.items():
+            tokenizers[name] = replace(self.layout.embedded[name], network=network)
+        return replace(self, layout=self.layout.fitted(tokenizers))
+
     def sized(self, sizes: Mapping[str, int]) -> Compiled:
         """Returns the compiled graph in which some plates whose size varies have one size, and indices so many points.
 
@@ -169,19 +181,21 @@ class Compiled:
 
         Args:
             given: Names that are observed, or a mapping from names to boolean masks over their elements.
-            of: Names that are asked for; None for everything that is not given.
+            of: Names that are asked for; None for everything that is not given and can be asked for.
 
         Returns:
             Integer tensor (tokens,).
 
         Raises:
             UnknownNameError: If a name is not in the graph.
-            QueryError: If a name is wholly given and asked for.
+            QueryError: If a name is wholly given and asked for, or has an embedding and is asked for.
             ShapeError: If a mask does not have the shape of its variable.
         """
         given, of = _as_names(given, "given"), None if of is None else _as_names(of, "of")
-        states = torch.full((len(self.layout),), LATENT if of is None else ABSENT, dtype=torch.long)
+        everything = torch.where(self.layout.askable, LATENT, ABSENT)
+        states = everything if of is None else torch.full_like(everything, ABSENT)
         asked = [] if of is None else [self._known(name) for name in of]
+        check_askable(self.layout, asked)
         for name in asked:
             states[self.layout.slots(name)] = LATENT
         for key in given:
@@ -303,6 +317,27 @@ def _as_names(names: Any, option: str) -> Any:
     if isinstance(names, (str, Node)):
         raise QueryError(f"{option}={name_of(names)!r} is one name.\n  Write a list: {option}=[{name_of(names)!r}]")
     return names
+
+
+def check_askable(layout: Layout, names: Iterable[str]) -> None:
+    """Checks that names can be asked for.
+
+    Raises:
+        QueryError: If one has an embedding.
+    """
+    for name in names:
+        if (why := why_not_askable(layout, name)) is not None:
+            raise QueryError(why)
+
+
+def why_not_askable(layout: Layout, name: str) -> str | None:
+    """Tells why a variable can be given and not be asked for: it has an embedding; None if it can."""
+    if name not in layout.embedded:
+        return None
+    return (
+        f"{name!r} has the tokenizer {layout.tokenizers[name].variable.tokenizer}, from which values do not come back:"
+        " it can be given, and not be asked for.\n  To draw it, simulate: graph.simulate(given=draws)"
+    )
 
 
 def name_of(key: str | Node) -> str:

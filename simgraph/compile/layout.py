@@ -20,7 +20,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from simgraph.compile.tokenizers import Tokenizer
+from simgraph.compile.embedded import EmbeddedToken
+from simgraph.compile.tokenizer import Tokenizer
 from simgraph.dsl import Index, Plate
 from simgraph.traces import Traces
 
@@ -36,19 +37,22 @@ class Tokens:
         present: Boolean tensor (batch, tokens): which tokens have a value.
         places: Float tensor (batch, tokens, coordinates) of points in (-1, 1), zero for tokens that have none; or None.
         exists: Boolean tensor (batch, tokens): which tokens the row has at all; None if it has all of them.
+        raw: What embedding networks see, (batch, *plate sizes, *event_shape) for each variable that has one, in the
+            order of the layout; its ``values`` are zero until a network fills them.
     """
 
     values: Tensor
     present: Tensor
     places: Tensor | None = None
     exists: Tensor | None = None
+    raw: tuple[Tensor, ...] = ()
 
     def __len__(self) -> int:
         return len(self.values)
 
     def __getitem__(self, rows: Tensor | slice) -> Tokens:
         places, exists = (None if part is None else part[rows] for part in (self.places, self.exists))
-        return Tokens(self.values[rows], self.present[rows], places, exists)
+        return Tokens(self.values[rows], self.present[rows], places, exists, tuple(part[rows] for part in self.raw))
 
 
 class Layout:
@@ -67,6 +71,7 @@ class Layout:
         widths: Long tensor (identifiers,): number of features.
         classes: Long tensor (identifiers,): number of categories, 0 for continuous tokens.
         variables: Long tensor (tokens,): number of each token's variable.
+        askable: Boolean tensor (tokens,): which tokens can be latent; those of an embedding cannot.
         hidden: Number of hidden slots, one for each function and element of its plates.
     """
 
@@ -111,6 +116,7 @@ class Layout:
                 self._hidden[name] = numbers.reshape(shape)
                 self.hidden += count
         self.variables = torch.tensor(variables, dtype=torch.long)
+        self.askable = torch.tensor([tokenizer.askable for tokenizer in self.tokenizers.values()])[self.variables]
         self.ids = torch.tensor(ids, dtype=torch.long)
         self.coordinates = torch.tensor(coordinates, dtype=torch.long).reshape(len(ids), -1).T
         self.widths = torch.tensor(widths, dtype=torch.long)
@@ -235,7 +241,7 @@ class Layout:
     def tokenize(self, name: str, values: np.ndarray | Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Maps values (batch, *plate sizes, *event_shape) to tokens (batch, tokens of the variable, width)."""
         tokenizer = self.tokenizers[name]
-        clean = torch.nan_to_num(torch.as_tensor(values, dtype=torch.float64))
+        clean = _numbers(values)
         tokens = tokenizer.tokenize(clean, generator)
         tokens = tokens.reshape(len(clean), -1, tokenizer.width)
         return torch.nn.functional.pad(tokens, (0, self.width - tokenizer.width))
@@ -263,12 +269,29 @@ class Layout:
         ]
         return torch.cat(parts, 1)
 
+    @property
+    def embedded(self) -> dict[str, EmbeddedToken]:
+        """Tokenizers of the variables that have an embedding network."""
+        return {name: own for name, own in self.tokenizers.items() if isinstance(own, EmbeddedToken)}
+
     def tokenize_traces(self, traces: Traces, generator: torch.Generator | None = None) -> Tokens:
         """Maps whole traces to tokens; missing entries become tokens without a value."""
-        values = [self.tokenize(name, traces[name], generator) for name in self.names]
+        embedded = self.embedded
+        raw = tuple(own.standardised(_numbers(traces[name])) for name, own in embedded.items())
+        values = [
+            torch.zeros(len(traces[name]), own.stop - own.start, self.width)
+            if name in embedded
+            else self.tokenize(name, traces[name], generator)
+            for name, own in self._slices.items()
+        ]
         present = [self.token_mask(name, traces.present(name)) for name in self.names]
         together = torch.cat(present, 1)
         exists = self.within({plate: traces.sizes[plate] for plate in self.ragged}) if self.ragged else None
         points = {name: index.coordinates(np.nan_to_num(traces[name])) for name, index in self.indices.items()}
         places = self.places(points) if points else None
-        return Tokens(torch.cat(values, 1) * together.unsqueeze(-1), together, places, exists)
+        return Tokens(torch.cat(values, 1) * together.unsqueeze(-1), together, places, exists, raw)
+
+
+def _numbers(values: np.ndarray | Tensor) -> Tensor:
+    """Returns float64 values, 0 where there is none."""
+    return torch.nan_to_num(torch.as_tensor(values, dtype=torch.float64))

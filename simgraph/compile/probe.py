@@ -15,7 +15,7 @@ import numpy as np
 from torch.distributions import Distribution, Independent
 
 from simgraph.compile.supports import Support, describe_constraint
-from simgraph.dsl import Node, Patches
+from simgraph.dsl import Node, TokenizerSpec
 from simgraph.errors import ShapeError, SupportError, TracesError, listed
 from simgraph.graph import Graph
 from simgraph.traces import Traces
@@ -44,7 +44,7 @@ class Variable:
         support: Where the values live; bounds are scalars or arrays of the event shape.
         joint_dim: Number of trailing event axes whose elements depend on one another given the parents;
             elements along the other event axes are independent given the parents.
-        patches: How an image is cut into tokens; None for one token an element.
+        tokenizer: How a value becomes tokens; None for one token an element.
     """
 
     name: str
@@ -52,7 +52,7 @@ class Variable:
     event_shape: tuple[int, ...]
     support: Support
     joint_dim: int
-    patches: Patches | None = None
+    tokenizer: TokenizerSpec | None = None
 
     @property
     def shape(self) -> tuple[int, ...]:

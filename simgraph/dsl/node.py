@@ -22,8 +22,8 @@ from torch.distributions.constraints import Constraint
 from simgraph.dsl.axes import Plate
 from simgraph.dsl.index import Index
 from simgraph.dsl.links import Link, read_depends
-from simgraph.dsl.patches import Patches
 from simgraph.dsl.signature import Signature, read_signature
+from simgraph.dsl.tokenizer import TokenizerSpec
 from simgraph.errors import DeclarationError, where
 
 __all__ = ["Backend", "Kind", "Node", "deterministic", "node"]
@@ -63,7 +63,7 @@ class Node:
     backend: Backend = "numpy"
     depends: Mapping[str, Link] = field(default_factory=dict)
     within: Link | None = None
-    tokenizer: Patches | None = None
+    tokenizer: TokenizerSpec | None = None
 
     @property
     def parents(self) -> tuple[str, ...]:
@@ -128,7 +128,7 @@ def node(
     support: Constraint | None = None,
     plates: Plate | Sequence[Plate] = (),
     index: Index | None = None,
-    tokenizer: Patches | None = None,
+    tokenizer: TokenizerSpec | None = None,
     vectorized: bool = False,
     backend: Backend = "numpy",
     depends: Mapping[str, Any] | None = None,
@@ -145,7 +145,7 @@ def node(
     support: Constraint | None = None,
     plates: Plate | Sequence[Plate] = (),
     index: Index | None = None,
-    tokenizer: Patches | None = None,
+    tokenizer: TokenizerSpec | None = None,
     vectorized: bool = False,
     backend: Backend = "numpy",
     depends: Mapping[str, Any] | None = None,
@@ -161,7 +161,8 @@ def node(
         plates: Plate or plates that repeat the node, outermost first.
         index: Makes the node function-valued: its function has a parameter of the index's name, which holds points,
             and returns one value for each of them, or a distribution over them all. ``shape`` is that of one value.
-        tokenizer: How a value becomes tokens: ``Patches(8)`` for images. One token for each element by default.
+        tokenizer: How a value becomes tokens: ``Patches(8)`` for images, ``Chunks(10)`` for series; ``Convolution(2)``
+            or ``Embedding(network)`` for data that are only ever given. One token for each element by default.
         vectorized: Promises that a simulator takes a leading trace axis on every parent, and returns one.
         backend: ``"torch"`` hands a simulator torch tensors and a ``torch.Generator``.
         depends: Which elements of a parent reach which elements of the node, by parameter: ``"full"``,
@@ -228,7 +229,7 @@ def deterministic(
     support: Constraint | None = None,
     plates: Plate | Sequence[Plate] = (),
     index: Index | None = None,
-    tokenizer: Patches | None = None,
+    tokenizer: TokenizerSpec | None = None,
     vectorized: bool = False,
     backend: Backend = "numpy",
     depends: Mapping[str, Any] | None = None,
@@ -245,7 +246,7 @@ def deterministic(
     support: Constraint | None = None,
     plates: Plate | Sequence[Plate] = (),
     index: Index | None = None,
-    tokenizer: Patches | None = None,
+    tokenizer: TokenizerSpec | None = None,
     vectorized: bool = False,
     backend: Backend = "numpy",
     depends: Mapping[str, Any] | None = None,
@@ -321,7 +322,7 @@ def _declare(
     vectorized: bool,
     backend: Backend,
     depends: Mapping[str, Any] | None,
-    tokenizer: Patches | None,
+    tokenizer: TokenizerSpec | None,
 ) -> Node:
     label = _name(function, name)
     if not isinstance(label, str) or not label.isidentifier():
@@ -334,16 +335,22 @@ def _declare(
             f"support= of node {label!r} is {support!r}, which is no torch.distributions.constraints object.\n"
             f"  declared at {where(function)}\n  For example: support=constraints.positive"
         )
-    if tokenizer is not None and not isinstance(tokenizer, Patches):
+    if tokenizer is not None and not isinstance(tokenizer, TokenizerSpec):
         raise DeclarationError(
-            f"tokenizer= of node {label!r} is {tokenizer!r}; it is sg.Patches(...), or left out.\n"
+            f"tokenizer= of node {label!r} is {tokenizer!r}; it is sg.Patches(...), sg.Chunks(...),"
+            " sg.Convolution(...), sg.Embedding(...), or left out.\n"
             f"  declared at {where(function)}"
         )
     if tokenizer is not None and shape is not None:
-        tokenizer.grid(shape, label)
+        tokenizer.check(shape, label)
     if backend not in ("numpy", "torch"):
         raise DeclarationError(f"backend= of node {label!r} is {backend!r}; it is 'numpy' or 'torch'.")
     points = axes[-1] if axes and isinstance(axes[-1], Index) else None
+    if tokenizer is not None and points is not None:
+        raise DeclarationError(
+            f"node {label!r} has tokenizer= and index=: each point of a function is a token of its own.\n"
+            f"  declared at {where(function)}\n  Leave one of the two out."
+        )
     if points is not None:
         if depends:
             raise DeclarationError(

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from simgraph.dsl.tokenizer import Pieces
 from simgraph.errors import DeclarationError
 
 __all__ = ["Patches"]
 
 
 @dataclass(frozen=True)
-class Patches:
+class Patches(Pieces):
     """One token for each rectangle of pixels, all channels together; for nodes of shape (height, width) or (channels,
     height, width).
 
@@ -43,24 +44,24 @@ class Patches:
             )
         object.__setattr__(self, "size", sides)
 
-    def grid(self, event_shape: Sequence[int], name: str) -> tuple[int, int]:
-        """Returns how many patches an image has along its height and its width.
+    @property
+    def noun(self) -> str:
+        return f"patches of {self.size[0]} x {self.size[1]} pixels"
 
-        Args:
-            event_shape: (height, width) or (channels, height, width).
-            name: The node, for the message.
-
-        Raises:
-            DeclarationError: If it is no image, or its sides are no multiples of the patch's.
-        """
-        fits = len(event_shape) in (2, 3) and all(
-            side % patch == 0 for side, patch in zip(event_shape[-2:], self.size, strict=True)
-        )
-        if not fits:
+    def check(self, event_shape: Sequence[int], name: str) -> None:
+        if not self.fits(event_shape):
             raise DeclarationError(
                 f"node {name!r} has event shape {tuple(event_shape)}, which {self} does not cut evenly.\n"
                 "  Patches are for shapes (height, width) or (channels, height, width) whose sides are their multiples."
             )
+
+    def image(self, event_shape: Sequence[int]) -> tuple[int, int, int] | None:
+        if len(event_shape) not in (2, 3):
+            return None
+        channels, height, width = [1, *event_shape][-3:]
+        return channels, height, width
+
+    def grid(self, event_shape: Sequence[int]) -> tuple[int, ...]:
         return event_shape[-2] // self.size[0], event_shape[-1] // self.size[1]
 
     def __repr__(self) -> str:

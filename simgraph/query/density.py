@@ -14,10 +14,10 @@ import torch
 from torch import Tensor
 
 from simgraph.compile import Compiled
-from simgraph.compile.compiled import name_of
+from simgraph.compile.compiled import name_of, why_not_askable
+from simgraph.compile.elements import Elements
 from simgraph.compile.masks import LATENT
 from simgraph.compile.probe import Variable
-from simgraph.compile.tokenizers import Elements
 from simgraph.dsl import Node
 from simgraph.errors import (
     MissingValueError,
@@ -184,8 +184,10 @@ def check_density(trained: Trained, name: str) -> None:
 
 
 def why_no_density(trained: Trained, name: str) -> str | None:
-    """Tells why a variable has no density: it is deterministic, or constant in all traces; None if it has one."""
+    """Tells why a variable has no density: it has an embedding, is deterministic, or constant in all traces."""
     compiled = trained.compiled
+    if (why := why_not_askable(compiled.layout, name)) is not None:
+        return why
     if compiled.graph is not None and compiled.graph[name].kind == "deterministic":
         return (
             f"{name!r} is deterministic: given its parents it has one value, and no density.\n"

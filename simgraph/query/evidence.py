@@ -15,6 +15,7 @@ import torch
 
 from simgraph.compile import Compiled
 from simgraph.compile.probe import Variable
+from simgraph.dsl import Pieces
 from simgraph.errors import EvidenceError, MissingValueError, OutOfRangeWarning, ShapeError, SupportError, warn
 from simgraph.query.intervals import Interval
 from simgraph.query.numbers import numbers
@@ -109,7 +110,7 @@ def check(compiled: Compiled, ranges: Ranges, given: Mapping[str, Any], *, stric
                 f"  Entries that were not observed are said explicitly: given({name}=sg.missing(values))"
             )
         _check_support(variable, array, observed)
-        _check_patches(compiled, name, observed)
+        _check_whole(compiled, name, observed)
         batched = array.ndim > len(variable.shape)
         found[name] = Evidence(array.reshape(-1, *variable.shape), observed.reshape(-1, *variable.shape), batched)
         _check_range(name, found[name], ranges, len(variable.plate_shape), strict=strict)
@@ -205,17 +206,18 @@ def _check_support(variable: Variable, array: np.ndarray, observed: np.ndarray) 
         )
 
 
-def _check_patches(compiled: Compiled, name: str, observed: np.ndarray) -> None:
+def _check_whole(compiled: Compiled, name: str, observed: np.ndarray) -> None:
+    """Checks that elements which are one token are observed together."""
     tokenizer = compiled.layout.tokenizers[name]
-    patches = tokenizer.variable.patches
-    if patches is None:
+    spec = tokenizer.variable.tokenizer
+    if spec is None:
         return
     seen = torch.from_numpy(observed)
     if (tokenizer.present(seen) | tokenizer.present(~seen)).all():
         return
+    parts = f"parts of {spec.noun}" if isinstance(spec, Pieces) else f"a part of what {spec} reads"
     raise EvidenceError(
-        f"given({name}=...) observes parts of patches of {' x '.join(map(str, patches.size))} pixels.\n"
-        "  A patch is observed as a whole, or missing as a whole."
+        f"given({name}=...) observes {parts}.\n  What is one token is observed as a whole, or missing as a whole."
     )
 
 

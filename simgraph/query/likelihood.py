@@ -22,8 +22,8 @@ import torch
 from torch import Tensor
 
 from simgraph.compile import Compiled
+from simgraph.compile.elements import Elements
 from simgraph.compile.masks import ABSENT, LATENT, OBSERVED
-from simgraph.compile.tokenizers import Elements
 from simgraph.memory import keep_freed_memory
 from simgraph.query.flow import Flow, Top, log_density, log_mass, top
 from simgraph.query.jacobian import Probes

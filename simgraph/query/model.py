@@ -12,7 +12,7 @@ from torch import Tensor
 from simgraph.compile import Compiled, compile
 from simgraph.compile.compiled import Names
 from simgraph.compile.masks import LATENT
-from simgraph.dsl import Node
+from simgraph.dsl import Embedding, Node
 from simgraph.errors import DeclarationError, QueryError, SimgraphWarning, TracesError, TrainingError, warn
 from simgraph.graph import Graph
 from simgraph.graph.fingerprint import differences, fingerprint
@@ -105,17 +105,19 @@ def load(path: str | os.PathLike[str], graph: Graph | None = None) -> Model:
 
     Args:
         path: The file.
-        graph: The graph it was trained on, to link its simulator code again.
+        graph: The graph it was trained on, to link its simulator code again, and embedding networks of your own.
 
     Returns:
-        The model; it answers every question that needs no simulator code, with or without the graph.
+        The model; it answers every question that needs no code of yours, with or without the graph.
 
     Raises:
         FileNotFoundError: If there is no such file.
         FileFormatError: If the file is damaged or holds something else.
-        QueryError: If the graph has another structure than the one that was trained.
+        QueryError: If the graph has another structure than the one that was trained, or there is none where embedding
+            networks of your own are needed.
     """
-    trained, nodes = checkpoint.load(path)
+    specs = {} if graph is None else {name: graph[name].tokenizer for name in graph}
+    trained, nodes = checkpoint.load(path, {name: s for name, s in specs.items() if isinstance(s, Embedding)})
     model = Model(trained, nodes)
     return model if graph is None else model.linked(graph)
 

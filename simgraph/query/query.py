@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from simgraph.compile.compiled import check_askable
 from simgraph.dsl import Node
 from simgraph.errors import OutOfRangeWarning, QueryError, SimgraphWarning, warn
 from simgraph.query.attach import attach, sort
@@ -305,6 +306,7 @@ class Query(Question):
         if not asked:
             raise QueryError("predict(...) needs a name: given(x=...).predict('x')")
         layout = self.trained.compiled.layout
+        check_askable(layout, asked)
         refuse(layout, layout.names, "predict(...)", "Sample the parameters, and simulate: graph.simulate(given=draws)")
         num_samples, seed, sampler = numerics(num_samples, seed, sampler)
         found = replicates(self._settled(at, asked), asked, num_samples, sampler, seed)
@@ -416,10 +418,11 @@ class Query(Question):
             if self.wholly_given(name):
                 raise QueryError(f"{name!r} is both given and asked for.\n  Leave it out of one of the two.")
         if not asked:
-            names = self.trained.compiled.layout.names
-            asked = [name for name in names if not self.wholly_given(name) and name not in self.curves]
+            layout = self.trained.compiled.layout
+            known = {*layout.embedded, *self.curves}
+            asked = [name for name in layout.names if name not in known and not self.wholly_given(name)]
         if not asked:
-            raise QueryError("every variable is given; nothing is left to sample.")
+            raise QueryError("every variable that can be asked for is given; nothing is left to sample.")
         return asked, single
 
     def _outside(self, draws: Mapping[str, Tensor]) -> dict[str, float]:
@@ -446,7 +449,8 @@ class Query(Question):
 
     def __repr__(self) -> str:
         given = ", ".join([*self.evidence, *self.curves, *map(str, self.restrictions)]) or "nothing"
-        rest = [name for name in self.trained.compiled.layout.names if not self.wholly_given(name)]
+        layout = self.trained.compiled.layout
+        rest = [name for name in layout.names if not self.wholly_given(name) and name not in layout.embedded]
         batch = f" in {self.size} pieces" if self.batched else ""
         return f"<Query given {given}{batch}; can be asked for {', '.join(rest) or 'nothing'}>"
 

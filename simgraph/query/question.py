@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from simgraph.compile import Compiled
-from simgraph.compile.compiled import name_of
+from simgraph.compile.compiled import check_askable, name_of
 from simgraph.compile.masks import ABSENT, LATENT, OBSERVED
 from simgraph.dsl import Curve, Node
 from simgraph.errors import QueryError, UnknownNameError, did_you_mean
@@ -102,8 +102,13 @@ class Question:
         return name
 
     def tokens(self, asked: Sequence[str]) -> tuple[Tensor, Tensor]:
-        """Returns token values and condition states, (evidence, tokens, width) and (evidence, tokens)."""
+        """Returns token values and condition states, (evidence, tokens, width) and (evidence, tokens).
+
+        Raises:
+            QueryError: If a name cannot be asked for.
+        """
         layout = self.trained.compiled.layout
+        check_askable(layout, (name for name in asked if not self.wholly_given(name)))
         values = torch.zeros(self.size, len(layout), layout.width)
         states = torch.full((self.size, len(layout)), ABSENT)
         for name in asked:

@@ -16,8 +16,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from simgraph.compile.categories import Categories
+from simgraph.compile.elements import Elements
 from simgraph.compile.layout import Layout
-from simgraph.compile.tokenizers import Categories, Elements, Tokenizer
+from simgraph.compile.tokenizer import Tokenizer
 from simgraph.query.evidence import Evidence
 from simgraph.traces.density import Density
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Mapping
 from dataclasses import asdict, replace
 from typing import Any, get_args
 
@@ -12,6 +13,7 @@ import torch
 
 from simgraph import files
 from simgraph.compile import Compiled
+from simgraph.compile.embedded import EmbeddedToken
 from simgraph.compile.functions import seen
 from simgraph.compile.law import Origin
 from simgraph.compile.layout import Layout
@@ -19,9 +21,10 @@ from simgraph.compile.links import LinkOrigin
 from simgraph.compile.masks import MaskRule
 from simgraph.compile.probe import Variable
 from simgraph.compile.supports import Support
-from simgraph.compile.tokenizers import Tokenizer, tokenizer_for
-from simgraph.dsl import Index, Patches, Plate
-from simgraph.errors import FileFormatError, SimgraphError
+from simgraph.compile.tokenizer import Tokenizer
+from simgraph.compile.tokenizers import tokenizer_for
+from simgraph.dsl import Chunks, Convolution, Embedding, Index, Patches, Plate, TokenizerSpec
+from simgraph.errors import FileFormatError, QueryError, SimgraphError
 from simgraph.graph.dependence import Families
 from simgraph.graph.fingerprint import fingerprint
 from simgraph.simformer import Architecture
@@ -55,6 +58,9 @@ def save(path: str | os.PathLike[str], trained: Trained, nodes: dict[str, Any] |
     for name, tokenizer in compiled.layout.tokenizers.items():
         variable = tokenizer.variable
         arrays |= {f"statistics/{name}/{key}": value for key, value in tokenizer.statistics.items()}
+        if isinstance(tokenizer, EmbeddedToken):
+            learned = tokenizer.network.state_dict()
+            arrays |= {f"embeddings/{name}/{key}": tensor.numpy() for key, tensor in learned.items()}
         arrays[f"low/{name}"], arrays[f"high/{name}"] = trained.ranges.low[name], trained.ranges.high[name]
         variables.append(
             {
@@ -64,7 +70,7 @@ def save(path: str | os.PathLike[str], trained: Trained, nodes: dict[str, Any] |
                 "event_shape": variable.event_shape,
                 "support": variable.support.to_json(),
                 "joint_dim": variable.joint_dim,
-                "patches": None if variable.patches is None else variable.patches.size,
+                "tokenizer": _tokenizer_entry(variable.tokenizer),
             }
         )
     manifest = {
@@ -81,8 +87,14 @@ def save(path: str | os.PathLike[str], trained: Trained, nodes: dict[str, Any] |
     files.write(path, _KIND, arrays, manifest)
 
 
-def load(path: str | os.PathLike[str]) -> tuple[Trained, dict[str, Any] | None]:
-    """Reads a model that :func:`save` wrote. No code runs but simgraph's own.
+def load(
+    path: str | os.PathLike[str], embeddings: Mapping[str, Embedding] | None = None
+) -> tuple[Trained, dict[str, Any] | None]:
+    """Reads a model that :func:`save` wrote. No code runs but simgraph's own, and that of networks handed over.
+
+    Args:
+        path: The file.
+        embeddings: Embeddings of the user's own by name; their networks get the weights of the file.
 
     Returns:
         The model, with ``compiled.graph`` None, and the fingerprint of its graph.
@@ -90,18 +102,21 @@ def load(path: str | os.PathLike[str]) -> tuple[Trained, dict[str, Any] | None]:
     Raises:
         FileNotFoundError: If there is no such file.
         FileFormatError: If the file is damaged, or its parts do not fit together.
+        QueryError: If the network of an embedding is not at hand.
     """
     arrays, manifest = files.read(path, _KIND)
     try:
-        trained = _assemble(arrays, manifest)
+        trained = _assemble(arrays, manifest, embeddings or {})
+    except QueryError:
+        raise
     except _MISFITS as error:
         raise FileFormatError(f"{os.fspath(path)} holds a model whose parts do not fit together: {error}") from error
     return trained, manifest.get("graph")
 
 
-def _assemble(arrays: dict[str, np.ndarray], manifest: dict[str, Any]) -> Trained:
+def _assemble(arrays: dict[str, np.ndarray], manifest: dict[str, Any], embeddings: Mapping[str, Embedding]) -> Trained:
     members, parents = arrays["families/members"], arrays["families/parents"]
-    variables = [_variable(entry) for entry in manifest["variables"]]
+    variables = [_variable(entry, embeddings) for entry in manifest["variables"]]
     # Sizes are compared with the arrays that are really there before anything large is built.
     count = sum(math.prod(v.plate_shape) * tokenizer_for(v).num_tokens for v in variables)
     plates = {str(plate) for entry in manifest["variables"] for plate in entry["plates"]}
@@ -119,6 +134,8 @@ def _assemble(arrays: dict[str, np.ndarray], manifest: dict[str, Any]) -> Traine
         prefix = f"statistics/{variable.name}/"
         statistics = {k.removeprefix(prefix): v for k, v in arrays.items() if k.startswith(prefix)}
         plain = tokenizer_for(variable)
+        if isinstance(plain, EmbeddedToken):
+            _fill(plain, arrays)
         tokenizers[variable.name] = replace(plain, statistics=statistics)
     ragged = {
         str(name): indices.get(str(name), Plate(str(name), tuple(ends)))
@@ -173,20 +190,67 @@ def _assemble(arrays: dict[str, np.ndarray], manifest: dict[str, Any]) -> Traine
     return Trained(compiled, denoiser.eval().requires_grad_(False), History(manifest["history"]), ranges)
 
 
-def _variable(entry: dict[str, Any]) -> Variable:
+def _fill(tokenizer: EmbeddedToken, arrays: Mapping[str, np.ndarray]) -> None:
+    """Fills an embedding network with its weights."""
+    name = tokenizer.variable.name
+    prefix = f"embeddings/{name}/"
+    weights = {k.removeprefix(prefix): torch.from_numpy(v) for k, v in arrays.items() if k.startswith(prefix)}
+    expected = {key: tensor.shape for key, tensor in tokenizer.network.state_dict().items()}
+    if expected != {key: tensor.shape for key, tensor in weights.items()}:
+        raise FileFormatError(f"weights of other sizes than the embedding network of {name!r} has.")
+    if not all(bool(torch.isfinite(tensor).all()) for tensor in weights.values() if tensor.is_floating_point()):
+        raise FileFormatError(f"weights of the embedding network of {name!r} that are not finite.")
+    tokenizer.network.load_state_dict(weights)
+
+
+def _variable(entry: dict[str, Any], embeddings: Mapping[str, Embedding]) -> Variable:
     variable = Variable(
         name=str(entry["name"]),
         plate_shape=tuple(map(int, entry["plate_shape"])),
         event_shape=tuple(map(int, entry["event_shape"])),
         support=Support.from_json(entry["support"]),
         joint_dim=int(entry["joint_dim"]),
-        patches=None if entry.get("patches") is None else Patches([int(side) for side in entry["patches"]]),
+        tokenizer=_tokenizer(entry["tokenizer"], embeddings.get(str(entry["name"])), str(entry["name"])),
     )
     low, high = variable.support.low, variable.support.high
     fits = np.broadcast_shapes(low.shape, high.shape, variable.event_shape) == variable.event_shape
     if not fits or not (low <= high).all():
         raise FileFormatError(f"bounds that {variable.name!r} cannot have.")
     return variable
+
+
+def _tokenizer_entry(spec: TokenizerSpec | None) -> dict[str, Any] | None:
+    match spec:
+        case Chunks():
+            return {"kind": "chunks", "size": spec.steps}
+        case Patches():
+            return {"kind": "patches", "size": spec.size}
+        case Convolution():
+            return {"kind": "convolution", "options": spec.options}
+        case Embedding():
+            return {"kind": "embedding"}
+        case _:
+            return None
+
+
+def _tokenizer(entry: dict[str, Any] | None, own: Embedding | None, name: str) -> TokenizerSpec | None:
+    match entry:
+        case None:
+            return None
+        case {"kind": "chunks", "size": steps}:
+            return Chunks(steps)
+        case {"kind": "patches", "size": size}:
+            return Patches(size)
+        case {"kind": "convolution", "options": dict(options)}:
+            return Convolution(**options)
+        case {"kind": "embedding"}:
+            if own is None:
+                raise QueryError(
+                    f"{name!r} has an embedding network of your own, whose code is not in the file.\n"
+                    "  Load the model with its graph: sg.load(path, graph)"
+                )
+            return own
+    raise FileFormatError(f"a tokenizer {entry!r} that is not known.")
 
 
 def _index_entry(index: Index) -> dict[str, Any]:

@@ -42,7 +42,7 @@ class Conditions:
         families, drawn_from = compiled.families, compiled.drawn_from
         self.tokens = len(compiled.layout)
         self.queries = torch.stack(list(queries)) if queries else None
-        self.variable = compiled.layout.variables
+        self.variable, self.askable = compiled.layout.variables, compiled.layout.askable
         # A variable is a root or a leaf as a whole; what its own elements say of one another is no matter.
         self.roots = ~drawn_from.any(1)[self.variable]
         self.leaves = ~drawn_from.any(0)[self.variable]
@@ -73,7 +73,8 @@ class Conditions:
         for number, kind in enumerate(kinds):
             here = chosen == number
             states[here] = kind(int(here.sum()), generator)
-        states = self._drop(states, generator)
+        # What can only be given is left out where it would be asked for.
+        states = torch.where((states == LATENT) & ~self.askable, ABSENT, self._drop(states, generator))
         if self.queries is not None:
             own = torch.rand(count, generator=generator) < _OWN_QUERIES
             pick = torch.randint(len(self.queries), (int(own.sum()),), generator=generator)
@@ -132,14 +133,16 @@ class Conditions:
         return torch.where(dropped, ABSENT, states)
 
     def with_latents(self, states: Tensor, generator: torch.Generator, exists: Tensor | None) -> Tensor:
-        """Makes one token latent where none is, of those that exist."""
+        """Makes one token latent where none is, of those that exist and can be asked for."""
         states = states.clone()
         rows = (states != LATENT).all(1).nonzero().flatten()
         if exists is None:
-            chosen = torch.randint(self.tokens, (len(rows),), generator=generator)
+            choices = self.askable.nonzero().flatten()
+            chosen = choices[torch.randint(len(choices), (len(rows),), generator=generator)]
         else:
             luck = torch.rand(len(rows), self.tokens, generator=generator)
-            chosen = torch.where(exists.expand(len(states), -1)[rows], luck, -1.0).argmax(1)
+            possible = exists.expand(len(states), -1)[rows] & self.askable
+            chosen = torch.where(possible, luck, -1.0).argmax(1)
         states[rows, chosen] = LATENT
         return states
 

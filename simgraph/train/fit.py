@@ -29,6 +29,7 @@ from simgraph.traces import Traces
 from simgraph.traces.blocks import isolated
 from simgraph.traces.seeds import integer_seed, torch_stream
 from simgraph.train.conditions import Conditions, Pool, Pools
+from simgraph.train.embedding import Learner
 from simgraph.train.gradients import Batch, Workers
 from simgraph.train.history import History
 from simgraph.train.muon import Muon
@@ -148,10 +149,10 @@ def train(
 
     with isolated():
         torch.manual_seed(integer_seed(seed, "weights"))
-        denoiser = build(compiled, settings.architecture)
-    run = _Run(compiled, denoiser, Conditions(compiled, queries), settings, generator, training.exists)
+        learner = Learner(build(compiled, settings.architecture), compiled.layout)
+    run = _Run(compiled, learner, Conditions(compiled, queries), settings, generator, training.exists)
     judge = _Validation(run, validation, torch_stream(seed, "validation"))
-    best = copy.deepcopy(denoiser)
+    best = copy.deepcopy(learner)
     history = History()
     every = max(1, settings.steps // settings.evaluations)
     running, since = 0.0, 0
@@ -194,7 +195,7 @@ def train(
                 break
     if not len(history):  # interrupted before the first evaluation
         best.load_state_dict(run.averaged.module.state_dict())
-    return Trained(compiled, best.eval().requires_grad_(False), history, ranges)
+    return Trained(best.fitted(compiled), best.denoiser.eval().requires_grad_(False), history, ranges)
 
 
 class _Run:
@@ -203,13 +204,13 @@ class _Run:
     def __init__(
         self,
         compiled: Compiled,
-        denoiser: Denoiser,
+        learner: Learner,
         conditions: Conditions,
         settings: Settings,
         generator: torch.Generator,
         exists: Tensor | None = None,
     ) -> None:
-        self.compiled, self.denoiser, self.settings, self.generator = compiled, denoiser, settings, generator
+        self.compiled, self.learner, self.settings, self.generator = compiled, learner, settings, generator
         self.conditions = conditions
         self.batch_size = settings.batch_for(len(compiled.layout))
         self.depth = settings.architecture.depth
@@ -218,10 +219,10 @@ class _Run:
         others = self.thinning.elements(exists)
         self.pools = None if others is None else Pools(conditions, compiled, self.depth, generator, others)
         decay = 1 - 1 / max(2.0, settings.ema * settings.steps)
-        self.averaged = AveragedModel(denoiser, multi_avg_fn=get_ema_multi_avg_fn(decay))
-        matrices = denoiser.network.matrices()
+        self.averaged = AveragedModel(learner, multi_avg_fn=get_ema_multi_avg_fn(decay))
+        matrices = learner.denoiser.network.matrices()
         known = {id(matrix) for matrix in matrices}
-        self.rest: list[nn.Parameter] = [p for p in denoiser.parameters() if id(p) not in known]
+        self.rest: list[nn.Parameter] = [p for p in learner.parameters() if id(p) not in known]
         self.optimizers: list[torch.optim.Optimizer] = [
             Muon(matrices, lr=settings.matrix_lr),
             torch.optim.AdamW(self.rest, lr=settings.vector_lr, weight_decay=0.0, fused=True),
@@ -244,11 +245,11 @@ class _Run:
         states, masks = self.ask(batch)
         sigma = self.settings.noise.sample(size, self.generator)
         noise = torch.randn(batch.values.shape, generator=self.generator)
-        loss = workers.backward(self.denoiser, _with_places((batch.values, noise, sigma, states, masks), batch))
+        loss = workers.backward(self.learner, _whole((batch.values, noise, sigma, states, masks), batch))
         nn.utils.clip_grad_norm_(self.rest, self.settings.clip)
         for optimizer in self.optimizers:
             optimizer.step()
-        self.averaged.update_parameters(self.denoiser)
+        self.averaged.update_parameters(self.learner)
         return loss
 
     def ask(self, batch: Tokens) -> tuple[Tensor, Tensor | EdgeList]:
@@ -283,12 +284,17 @@ class _Validation:
         self.noise = torch.randn(self.batch.values.shape, generator=generator)
 
     def __call__(self, workers: Workers) -> float:
-        batch = _with_places((self.batch.values, self.noise, self.sigma, self.states, self.masks), self.batch)
-        return workers.loss(cast(Denoiser, self.run.averaged.module), batch, self.run.batch_size)
+        batch = _whole((self.batch.values, self.noise, self.sigma, self.states, self.masks), self.batch)
+        return workers.loss(cast(Learner, self.run.averaged.module), batch, self.run.batch_size)
 
 
-def _with_places(batch: Batch, tokens: Tokens) -> Batch:
-    return batch if tokens.places is None else (*batch[:5], tokens.places)
+def _whole(batch: tuple[Tensor, Tensor, Tensor, Tensor, Tensor | EdgeList], tokens: Tokens) -> Batch:
+    """Returns a batch with the points of functions and what embedding networks see, as far as there are any."""
+    if tokens.places is None and not tokens.raw:
+        return batch
+    nowhere = tokens.values.new_zeros(*tokens.values.shape[:2], 0)
+    places = nowhere if tokens.places is None else tokens.places
+    return cast(Batch, (*batch, places, *tokens.raw))
 
 
 def _stalled(history: History, patience: int) -> bool:

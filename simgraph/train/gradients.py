@@ -21,17 +21,16 @@ from simgraph.compile.masks import LATENT
 from simgraph.memory import keep_freed_memory
 from simgraph.simformer import Denoiser
 from simgraph.threads import one_thread
+from simgraph.train.embedding import Learner
 
 __all__ = ["Batch", "Workers"]
 
 _PARTS = 2
 
-Batch = (
-    tuple[Tensor, Tensor, Tensor, Tensor, Tensor | EdgeList]
-    | tuple[Tensor, Tensor, Tensor, Tensor, Tensor | EdgeList, Tensor]
-)
+Batch = tuple[Tensor, Tensor, Tensor, Tensor, Tensor | EdgeList, *tuple[Tensor, ...]]
 """x_0, noise (rows, tokens, features), sigma (rows,), condition states (rows, tokens), masks (rows, tokens, tokens)
-or their lists of pairs; and, of a graph with functions, their points (rows, tokens, coordinates)."""
+or their lists of pairs; of a graph with functions, their points (rows, tokens, coordinates); and what embedding
+networks see."""
 
 
 class Workers:
@@ -48,22 +47,22 @@ class Workers:
         with one_thread(), ThreadPoolExecutor(min(_PARTS, os.cpu_count() or 1)) as pool:
             yield Workers(pool)
 
-    def loss(self, denoiser: Denoiser, batch: Batch, rows: int) -> float:
+    def loss(self, learner: Denoiser | Learner, batch: Batch, rows: int) -> float:
         """Returns the mean loss of the latent tokens of a batch, going through so many rows at a time."""
 
         @torch.no_grad()
         def part(pieces: Batch) -> float:
-            return float(denoiser.loss(*pieces).sum())
+            return float(learner.loss(*pieces).sum())
 
         return sum(self.pool.map(part, _split(batch, rows))) / _latents(batch)
 
-    def backward(self, denoiser: Denoiser, batch: Batch) -> float:
-        """Sets the gradients of a denoiser to those of the mean loss of a batch's latent tokens; returns that loss."""
-        parameters = list(denoiser.parameters())
+    def backward(self, learner: Denoiser | Learner, batch: Batch) -> float:
+        """Sets the gradients to those of the mean loss of a batch's latent tokens; returns that loss."""
+        parameters = list(learner.parameters())
         count = _latents(batch)
 
         def part(pieces: Batch) -> tuple[float, tuple[Tensor | None, ...]]:
-            loss = denoiser.loss(*pieces).sum() / count
+            loss = learner.loss(*pieces).sum() / count
             return loss.item(), torch.autograd.grad(loss, parameters, allow_unused=True)
 
         losses, gradients = zip(*self.pool.map(part, _split(batch, -(-len(batch[0]) // _PARTS))), strict=True)

@@ -12,6 +12,7 @@ from simgraph.compile.supports import Support
 from simgraph.compile.tokenizers import tokenizer_for
 from simgraph.errors import DeclarationError, EvidenceError
 from simgraph.simformer import Architecture
+from simgraph.testing import check_mask
 
 INF = np.inf
 
@@ -82,7 +83,7 @@ def test_what_is_no_even_image_is_refused():
         def image(rng):
             return None
 
-    with pytest.raises(DeclarationError, match=r"it is sg.Patches\(...\)"):
+    with pytest.raises(DeclarationError, match=r"it is sg.Patches\(...\), sg.Chunks"):
 
         @node(shape=(4, 4), tokenizer=8)
         def other(rng):
@@ -143,7 +144,7 @@ def test_patches_are_given_drawn_saved_and_masked(model, tmp_path):
     model.save(tmp_path / "model.sg")
     again = sg.load(tmp_path / "model.sg").given(picture=image).sample("level", num_samples=3, seed=0)
     assert torch.equal(draws, again)
-    sg.testing.check_mask(compiled, num_queries=10)
+    check_mask(compiled, num_queries=10)
 
 
 def test_parts_of_patches_are_refused(model):

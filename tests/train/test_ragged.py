@@ -15,6 +15,7 @@ from simgraph.compile.masks import ABSENT, LATENT, OBSERVED
 from simgraph.errors import FileFormatError
 from simgraph.simformer import Architecture
 from simgraph.train.conditions import Conditions, Pool, Pools
+from simgraph.train.embedding import Learner
 from simgraph.train.fit import _Run, build, train
 
 compiled = sg.compile(counted)
@@ -82,8 +83,12 @@ def test_very_many_sets_of_tokens_need_no_pool(monkeypatch):
     assert torch.equal(masks, compiled.rule.edge_mask(states, 2, exists))
 
 
+def learner(compiled):
+    return Learner(build(compiled, TINY.architecture), compiled.layout)
+
+
 def test_plain_traces_draw_from_one_pool():
-    run = _Run(compiled, build(compiled, TINY.architecture), Conditions(compiled), TINY, generator())
+    run = _Run(compiled, learner(compiled), Conditions(compiled), TINY, generator())
     assert run.pools is None
     states, masks = run.ask(Tokens(torch.zeros(3, len(LAYOUT), 1), torch.ones(3, len(LAYOUT), dtype=torch.bool)))
     assert torch.equal(masks, compiled.rule.edge_mask(states, run.depth))
@@ -96,7 +101,14 @@ def test_missing_values_sit_out_and_absent_elements_do_not():
     columns["score"][1] = np.nan  # failed
     traces = Traces(columns, plates=values.plates, sizes=values.sizes)
     tokens = compiled.fit(traces).layout.tokenize_traces(traces)
-    run = _Run(compiled, build(compiled, TINY.architecture), Conditions(compiled), TINY, generator(), tokens.exists)
+    run = _Run(
+        compiled,
+        Learner(build(compiled, TINY.architecture), compiled.layout),
+        Conditions(compiled),
+        TINY,
+        generator(),
+        tokens.exists,
+    )
     asked = [run.ask(tokens) for _ in range(60)]
     states = torch.stack([states for states, _ in asked])
     slots = LAYOUT.slots("score")
