@@ -231,8 +231,8 @@ def _kept(run: Any, data: Any, batch_size: int) -> float:
     """Returns the bytes, by token of a batch, that are kept from a loss to its gradients: masks and what is saved."""
     batch = data[torch.arange(batch_size)]
     states, mask = run.ask(batch)
-    ready = run.denoiser.ready(mask, batch_size)
-    parameters = {parameter.untyped_storage().data_ptr() for parameter in run.denoiser.parameters()}
+    ready = run.learner.denoiser.ready(mask, batch_size)
+    parameters = {parameter.untyped_storage().data_ptr() for parameter in run.learner.denoiser.parameters()}
     storages: dict[int, int] = {}
 
     def keep(tensor: Tensor) -> Tensor:

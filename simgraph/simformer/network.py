@@ -19,6 +19,7 @@ from simgraph.compile.masks import OBSERVED
 from simgraph.errors import DeclarationError
 from simgraph.simformer.attention import attend, attend_shared, project
 from simgraph.simformer.embeddings import NoiseEmbedding, PlaceEmbedding, TokenEmbedding
+from simgraph.simformer.rotary import Turn, rotate, turn
 from simgraph.simformer.sparse import Bags, attend_along
 
 __all__ = ["Architecture", "Memory", "Simformer"]
@@ -136,10 +137,10 @@ class Simformer(nn.Module):
         """
         pairs = (ids, ids if key_ids is None else key_ids)
         x, modulations = self._start(values, noise, states, ids, places)
-        last = len(self.blocks) - 1
+        by, last = self._turn(places), len(self.blocks) - 1
         for number, (block, modulation) in enumerate(zip(self.blocks, modulations, strict=True)):
             known = None if memory is None else memory[number]
-            x, _ = block(x, modulation, mask, pairs, same, known, wanted if number == last else None)
+            x, _ = block(x, modulation, mask, pairs, same, by, known, wanted if number == last else None)
         x = layer_norm(x, x.shape[-1:])
         ids = ids if wanted is None else ids[wanted]
         return torch.einsum("tbw,twf->btf", x, self.head[ids]) + self.head_bias[ids]
@@ -155,11 +156,16 @@ class Simformer(nn.Module):
     ) -> Memory:
         """Returns the keys and values of observed tokens, which in the cached form depend on nothing else."""
         x, modulations = self._start(values, torch.zeros(len(values)), states, ids, places)
-        memory = []
+        by, memory = self._turn(places), []
         for block, modulation in zip(self.blocks, modulations, strict=True):
-            x, own = block(x, modulation, mask, (ids, ids), same)
+            x, own = block(x, modulation, mask, (ids, ids), same, by)
             memory.append(own)
         return memory
+
+    def _turn(self, places: Tensor | None) -> Turn | None:
+        if self.place is None or places is None:
+            return None
+        return turn(places, self.architecture.width // self.architecture.heads)
 
     def _start(
         self, values: Tensor, noise: Tensor, states: Tensor, ids: Tensor, places: Tensor | None
@@ -201,6 +207,7 @@ class _Block(nn.Module):
         mask: Tensor | Bags | None,
         pairs: tuple[Tensor, Tensor],
         same: Tensor | None,
+        by: Turn | None = None,
         memory: tuple[Tensor, Tensor] | None = None,
         wanted: Tensor | None = None,
     ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
@@ -209,6 +216,8 @@ class _Block(nn.Module):
         y = _normed(x, scale, shift)
         known = 0 if memory is None else len(memory[0])
         query, key, value = project(self.attention_in.weight, y, known + len(y))
+        if by is not None:
+            query, key = rotate(query, by, self.heads), rotate(key, by, self.heads)
         own = (key, value)
         attended = self._attended(query, own, memory, mask, pairs, same, wanted)
         if wanted is not None:

@@ -76,7 +76,7 @@ def test_the_returned_weights_are_those_of_the_best_evaluation(monkeypatch):
     seen = []
 
     def judge(self, workers):
-        seen.append({name: value.clone() for name, value in self.run.averaged.module.state_dict().items()})
+        seen.append({name: value.clone() for name, value in self.run.averaged.module.denoiser.state_dict().items()})
         return next(losses)
 
     monkeypatch.setattr(fit._Validation, "__call__", judge)
