@@ -57,7 +57,7 @@ def attend(
         key: (keys, batch, width).
         value: (keys, batch, width).
         heads: Number of heads; divides the width.
-        bias: Added to the logits, (heads, queries, keys).
+        bias: Added to the logits, ([batch,] heads, queries, keys).
         mask: True where attention is allowed, (batch or 1, queries, keys). Every query has a key that it may
             attend to. None: all allowed.
 
@@ -113,7 +113,7 @@ def _few(query: Tensor, key: Tensor, value: Tensor, heads: int, bias: Tensor | N
     q, k, v = (part.permute(2, 0, 1).unflatten(0, (heads, -1)) for part in (query, key, value))  # h d tokens b
     logits = q.shape[1] ** -0.5 * _contracted(q.unsqueeze(3), k.unsqueeze(2), 1)  # h q k b
     if bias is not None:
-        logits = logits + bias.unsqueeze(-1)
+        logits = logits + (bias.unsqueeze(-1) if bias.dim() == 3 else bias.permute(1, 2, 3, 0))
     if mask is not None:
         logits = logits.masked_fill(~mask.permute(1, 2, 0), float("-inf"))
     attended = _contracted(logits.softmax(2).unsqueeze(1), v.unsqueeze(2), 3)
@@ -149,8 +149,14 @@ def _short(query: Tensor, key: Tensor, value: Tensor, heads: int, bias: Tensor |
 def _long(query: Tensor, key: Tensor, value: Tensor, heads: int, bias: Tensor | None, mask: Tensor | None) -> Tensor:
     q, k, v = (part.unflatten(2, (heads, -1)).permute(1, 2, 0, 3) for part in (query, key, value))  # b h tokens d
     allowed = None if mask is None else mask.unsqueeze(1)
+    if query.device.type == "cpu" and bias is not None and bias.requires_grad:
+        # torch has no kernel for it, and its plain form guards against rows without any key, which takes time.
+        logits = (q.shape[-1] ** -0.5 * q) @ k.mT + bias
+        if allowed is not None:
+            logits = logits.masked_fill(~allowed, float("-inf"))
+        return (logits.softmax(-1) @ v).permute(2, 0, 1, 3).flatten(2)
     if bias is not None:
-        bias = bias.unsqueeze(0)
+        bias = bias.unsqueeze(0) if bias.dim() == 3 else bias
         allowed = bias if allowed is None else bias.masked_fill(~allowed, float("-inf"))
     attended = scaled_dot_product_attention(q, k, v, attn_mask=allowed)
     return attended.permute(2, 0, 1, 3).flatten(2)

@@ -103,28 +103,37 @@ class Denoiser(nn.Module):
         return denoised
 
     def loss(
-        self, x_0: Tensor, noise: Tensor, sigma: Tensor, states: Tensor, mask: Mask, places: Tensor | None = None
+        self,
+        x_0: Tensor,
+        noise: Tensor,
+        sigma: Tensor,
+        states: Tensor,
+        mask: Mask,
+        places: Tensor | None = None,
+        slots: Tensor | None = None,
     ) -> Tensor:
         """Returns the denoising loss of each token, (batch, tokens): zero where it is not latent.
 
         For continuous tokens this is (1 + sigma^2) / sigma^2 times the squared error of the denoised mean,
         averaged over features (Karras et al. 2022, section 5); for categorical ones the cross entropy. Points of
-        functions, (batch, tokens, coordinates), may differ from row to row.
+        functions, (batch, tokens, coordinates), may differ from row to row, and so may the slots of the tokens, (batch,
+        tokens).
         """
         latent = states == LATENT
-        x = torch.where(latent.unsqueeze(-1), x_0 + sigma[:, None, None] * noise * self.own, x_0)
-        slots = torch.arange(len(self.ids))
+        slots = torch.arange(len(self.ids)) if slots is None else slots
+        own, classes = self.own[slots], self.classes[slots].expand(states.shape)
+        x = torch.where(latent.unsqueeze(-1), x_0 + sigma[:, None, None] * noise * own, x_0)
         raw = self._raw(x, sigma, states, mask, slots, None, places=places)
         c_skip, c_out, _, _ = (c[:, None, None] for c in preconditioning(sigma))
-        error = (raw - (x_0 - c_skip * x) / c_out).square() * self.own
-        loss = error.sum(-1) / self.own.sum(-1)
+        error = (raw - (x_0 - c_skip * x) / c_out).square() * own
+        loss = error.sum(-1) / own.sum(-1)
         for count in self._counts(self.classes):
-            here = self.classes == count
-            centred = x[:, here, :count] - x[:, here, :count].mean(-1, keepdim=True)
-            logits = raw[:, here, :count] + count**0.5 * centred / sigma[:, None, None].square()
-            target = x_0[:, here, :count].argmax(-1)
-            loss = loss.clone()
-            loss[:, here] = cross_entropy(logits.flatten(0, 1), target.flatten(), reduction="none").view(target.shape)
+            here = classes == count
+            codes = x[here][:, :count]
+            level = sigma.unsqueeze(1).expand(here.shape)[here].unsqueeze(1)
+            centred = codes - codes.mean(-1, keepdim=True)
+            logits = raw[here][:, :count] + count**0.5 * centred / level.square()
+            loss = loss.masked_scatter(here, cross_entropy(logits, x_0[here][:, :count].argmax(-1), reduction="none"))
         return loss * latent
 
     def remember(self, x: Tensor, states: Tensor, mask: Mask, slots: Tensor) -> tuple[Tensor, Memory]:
@@ -161,7 +170,7 @@ class Denoiser(nn.Module):
         return Bags(mask, rows, self.network.architecture.heads) if isinstance(mask, EdgeList) else mask
 
     def _places(self, slots: Tensor) -> Tensor | None:
-        return None if self.places is None else self.places[slots].unsqueeze(0)
+        return None if self.places is None else self.places[slots.reshape(-1, slots.shape[-1])]
 
     def _same(self, slots: Tensor, keys: Tensor, mask: Tensor | Bags | None) -> Tensor | None:
         """Tells which tokens belong to one element of a plate: (plates, tokens, keys), or (plates, pairs) of a list."""
@@ -171,7 +180,7 @@ class Denoiser(nn.Module):
         if isinstance(mask, Bags):
             own, others = own[:, mask.query], others[:, mask.key]
         else:
-            own, others = own[:, :, None], others[:, None, :]
+            own, others = own.unsqueeze(-1), others.unsqueeze(-2)
         return ((own == others) & (own >= 0)).float()
 
     @staticmethod

@@ -6,6 +6,7 @@ import math
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import embedding
 
 __all__ = ["NoiseEmbedding", "PlaceEmbedding", "TokenEmbedding"]
 
@@ -33,17 +34,21 @@ class TokenEmbedding(nn.Module):
 
         Args:
             values: (batch, tokens, features).
-            ids: (tokens,).
+            ids: (tokens,) or (batch, tokens).
             states: Integers (batch or 1, tokens).
 
         Returns:
             (tokens, batch, width).
         """
-        base = self.identifier[ids].unsqueeze(1) + self.state[states.T]
-        values, weight = values.transpose(0, 1), self.value[ids]
-        if weight.shape[1] == 1:
-            return torch.addcmul(base, values, weight)
-        return base + values @ weight
+        own = ids.dim() == 2
+        values, places = values.transpose(0, 1), ids.T if own else ids.unsqueeze(1)  # tokens, batch or 1
+        base = embedding(places, self.identifier) + self.state[states.T]
+        if values.shape[-1] == 1:
+            return torch.addcmul(base, values, embedding(places, self.value.squeeze(1)))
+        if own:
+            weight = embedding(places, self.value.flatten(1)).unflatten(-1, self.value.shape[1:])
+            return base + torch.einsum("tbf,tbfw->tbw", values, weight)
+        return base + values @ self.value[ids]
 
 
 class PlaceEmbedding(nn.Module):

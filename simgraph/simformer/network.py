@@ -19,6 +19,7 @@ from simgraph.compile.masks import OBSERVED
 from simgraph.errors import DeclarationError
 from simgraph.simformer.attention import attend, attend_shared, project
 from simgraph.simformer.embeddings import NoiseEmbedding, PlaceEmbedding, TokenEmbedding
+from simgraph.simformer.pairs import MOST_PAIRED, Pairs
 from simgraph.simformer.rotary import Turn, rotate, turn
 from simgraph.simformer.sparse import Bags, attend_along
 
@@ -26,12 +27,6 @@ __all__ = ["Architecture", "Memory", "Simformer"]
 
 Memory = Sequence[tuple[Tensor, Tensor]]
 """Keys and values of observed tokens by layer, each (tokens, batch, width), or (tokens, 1, width) for all rows."""
-
-MOST_PAIRED = 128
-"""Up to so many identifiers, each pair of them has a learned attention bias."""
-
-_PAIR_SCALE = 8.0
-"""Speeds the learning of these biases up: an attention logit of 6 singles one token out of twenty."""
 
 # Inside the network tokens come first, (tokens, batch, width): the forms of attention then copy little or nothing.
 
@@ -122,7 +117,7 @@ class Simformer(nn.Module):
             values: (batch, tokens, features).
             noise: c_noise, (batch,), or (1,) for one level in the whole batch.
             states: Condition states, integers (batch or 1, tokens).
-            ids: Identifiers, (tokens,).
+            ids: Identifiers, (tokens,), or (batch, tokens) where each row has tokens of its own.
             mask: M_E, boolean (batch or 1, tokens, keys), with the keys of ``memory`` in front, or its pairs; None: all
                 allowed.
             same: Float (plates, tokens, keys): 1 where two tokens belong to one element of a plate; for a mask that is
@@ -135,15 +130,18 @@ class Simformer(nn.Module):
         Returns:
             (batch, tokens or wanted, features).
         """
-        pairs = (ids, ids if key_ids is None else key_ids)
+        pairs = Pairs(ids, ids if key_ids is None else key_ids, same)
         x, modulations = self._start(values, noise, states, ids, places)
         by, last = self._turn(places), len(self.blocks) - 1
         for number, (block, modulation) in enumerate(zip(self.blocks, modulations, strict=True)):
             known = None if memory is None else memory[number]
-            x, _ = block(x, modulation, mask, pairs, same, by, known, wanted if number == last else None)
+            x, _ = block(x, modulation, mask, pairs, by, known, wanted if number == last else None)
         x = layer_norm(x, x.shape[-1:])
         ids = ids if wanted is None else ids[wanted]
-        return torch.einsum("tbw,twf->btf", x, self.head[ids]) + self.head_bias[ids]
+        if ids.dim() == 1:
+            return torch.einsum("tbw,twf->btf", x, self.head[ids]) + self.head_bias[ids]
+        head = embedding(ids, self.head.flatten(1)).unflatten(-1, self.head.shape[1:])
+        return torch.einsum("tbw,btwf->btf", x, head) + embedding(ids, self.head_bias)
 
     def remember(
         self,
@@ -158,7 +156,7 @@ class Simformer(nn.Module):
         x, modulations = self._start(values, torch.zeros(len(values)), states, ids, places)
         by, memory = self._turn(places), []
         for block, modulation in zip(self.blocks, modulations, strict=True):
-            x, own = block(x, modulation, mask, (ids, ids), same, by)
+            x, own = block(x, modulation, mask, Pairs(ids, ids, same), by)
             memory.append(own)
         return memory
 
@@ -191,8 +189,6 @@ class _Block(nn.Module):
         self.attention_out = nn.Linear(width, width, bias=False)
         self.up = nn.Linear(width, hidden)
         self.down = nn.Linear(hidden, width)
-        # How much one identifier cares for another, whatever their values: learned at once where it would
-        # take queries and keys long to single out one token among many.
         few = identifiers <= MOST_PAIRED
         self.pair_bias = nn.Parameter(torch.zeros(architecture.heads, identifiers, identifiers)) if few else None
         self.plate_bias = nn.Parameter(torch.ones(plates, architecture.heads)) if plates else None
@@ -205,8 +201,7 @@ class _Block(nn.Module):
         x: Tensor,
         modulation: Sequence[Tensor],
         mask: Tensor | Bags | None,
-        pairs: tuple[Tensor, Tensor],
-        same: Tensor | None,
+        pairs: Pairs,
         by: Turn | None = None,
         memory: tuple[Tensor, Tensor] | None = None,
         wanted: Tensor | None = None,
@@ -219,7 +214,7 @@ class _Block(nn.Module):
         if by is not None:
             query, key = rotate(query, by, self.heads), rotate(key, by, self.heads)
         own = (key, value)
-        attended = self._attended(query, own, memory, mask, pairs, same, wanted)
+        attended = self._attended(query, own, memory, mask, pairs, wanted)
         if wanted is not None:
             x = x[wanted]
             if len(gate) > 1:
@@ -234,44 +229,22 @@ class _Block(nn.Module):
         own: tuple[Tensor, Tensor],
         memory: tuple[Tensor, Tensor] | None,
         mask: Tensor | Bags | None,
-        pairs: tuple[Tensor, Tensor],
-        same: Tensor | None,
+        pairs: Pairs,
         wanted: Tensor | None,
     ) -> Tensor:
         """Returns what the tokens, or the wanted ones of them, read."""
         if isinstance(mask, Bags):
             key, value = _joined(memory, own)
-            attended = attend_along(mask, query, key, value, self._bias_of_pairs(mask, pairs, same))
+            bias = pairs.bias_along(mask, self.pair_bias, self.plate_bias)
+            attended = attend_along(mask, query, key, value, bias)
             return attended if wanted is None else attended[wanted]
         if wanted is not None:
-            query, pairs = query[wanted], (pairs[0][wanted], pairs[1])
+            query, pairs = query[wanted], pairs.of(wanted)
             mask = None if mask is None else mask[:, wanted]
-            same = None if same is None else same[:, wanted]
-        bias = self._bias(pairs, same)
+        bias = pairs.bias(self.pair_bias, self.plate_bias)
         if memory is not None and memory[0].shape[1] < query.shape[1]:
             return attend_shared(query, own, memory, self.heads, bias, mask)
         return attend(query, *_joined(memory, own), self.heads, bias, mask)
-
-    def _bias(self, pairs: tuple[Tensor, Tensor], same: Tensor | None) -> Tensor | None:
-        """Returns what is added to the logits, (heads, queries, keys), or None."""
-        bias: Tensor | None = None
-        if self.pair_bias is not None:
-            bias = _PAIR_SCALE * self.pair_bias[:, pairs[0][:, None], pairs[1]]
-        if self.plate_bias is not None and same is not None:
-            plates = torch.einsum("ph,pqk->hqk", self.plate_bias, same)
-            bias = plates if bias is None else bias + plates
-        return bias
-
-    def _bias_of_pairs(self, bags: Bags, pairs: tuple[Tensor, Tensor], same: Tensor | None) -> Tensor | None:
-        """Returns what is added to the logits of listed pairs, (heads, pairs), or None."""
-        bias: Tensor | None = None
-        if self.pair_bias is not None:
-            number = pairs[0][bags.query] * self.pair_bias.shape[2] + pairs[1][bags.key]
-            bias = _PAIR_SCALE * embedding(number, self.pair_bias.flatten(1).T).T
-        if self.plate_bias is not None and same is not None:
-            plates = self.plate_bias.T @ same
-            bias = plates if bias is None else bias + plates
-        return bias
 
 
 def _joined(memory: tuple[Tensor, Tensor] | None, own: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:

@@ -12,8 +12,12 @@ from simgraph.compile import Compiled
 from simgraph.compile.layout import Layout
 from simgraph.simformer import Denoiser
 from simgraph.simformer.denoiser import Mask
+from simgraph.train.compaction import packed, packing
 
 __all__ = ["Learner"]
+
+_MOST_IDENTIFIERS = 32
+"""Packed rows find their attention biases by products with so many unit vectors."""
 
 
 class Learner(nn.Module):
@@ -31,6 +35,7 @@ class Learner(nn.Module):
         self.networks = nn.ModuleList(copy.deepcopy(own.network).train() for own in embedded.values())
         self.networks.requires_grad_(True)
         self.slots = [layout.slots(name) for name in embedded]
+        self._packs = len(layout.widths) <= _MOST_IDENTIFIERS
         self.axes = [len(own.variable.plate_shape) for own in embedded.values()]
 
     def loss(
@@ -43,7 +48,7 @@ class Learner(nn.Module):
         places: Tensor | None = None,
         *raw: Tensor,
     ) -> Tensor:
-        """Returns the denoising loss of each token, (batch, tokens); see :meth:`Denoiser.loss`.
+        """Returns the denoising loss of each token that is present, (batch, most); see :meth:`Denoiser.loss`.
 
         Args:
             x_0: Clean tokens (batch, tokens, features).
@@ -58,7 +63,14 @@ class Learner(nn.Module):
             features = network(values.flatten(0, axes)).unflatten(0, (len(x_0), -1))
             features = pad(features, (0, x_0.shape[-1] - features.shape[-1]))
             x_0 = torch.cat([x_0[:, : slots.start], features, x_0[:, slots.stop :]], 1)
-        return self.denoiser.loss(x_0, noise, sigma, states, mask, places)
+        kept = packing(states) if self._packs and isinstance(mask, Tensor) else None
+        if kept is None:
+            return self.denoiser.loss(x_0, noise, sigma, states, mask, places)
+        assert isinstance(mask, Tensor)
+        x_0, noise, states, mask = (packed(part, kept) for part in (x_0, noise, states, mask))
+        mask = packed(mask.transpose(1, 2), kept).transpose(1, 2)
+        places = None if places is None else packed(places, kept)
+        return self.denoiser.loss(x_0, noise, sigma, states, mask, places, kept)
 
     def fitted(self, compiled: Compiled) -> Compiled:
         """Returns the compiled graph with the embedding networks as they are learned."""

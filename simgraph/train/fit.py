@@ -212,7 +212,7 @@ class _Run:
     ) -> None:
         self.compiled, self.learner, self.settings, self.generator = compiled, learner, settings, generator
         self.conditions = conditions
-        self.batch_size = settings.batch_for(len(compiled.layout))
+        self.batch_size = settings.batch_for(_mean_tokens(compiled, exists))
         self.depth = settings.architecture.depth
         self.pool = Pool(conditions, compiled, self.depth, generator)
         self.thinning = Thinning(conditions, compiled, self.depth)
@@ -295,6 +295,11 @@ def _whole(batch: tuple[Tensor, Tensor, Tensor, Tensor, Tensor | EdgeList], toke
     nowhere = tokens.values.new_zeros(*tokens.values.shape[:2], 0)
     places = nowhere if tokens.places is None else tokens.places
     return cast(Batch, (*batch, places, *tokens.raw))
+
+
+def _mean_tokens(compiled: Compiled, exists: Tensor | None) -> int:
+    """Returns how many tokens traces have, on average."""
+    return len(compiled.layout) if exists is None else max(1, round(float(exists.sum(1).float().mean())))
 
 
 def _stalled(history: History, patience: int) -> bool:

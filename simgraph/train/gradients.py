@@ -12,20 +12,25 @@ import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from typing import cast
 
 import torch
 from torch import Tensor
 
 from simgraph.compile.edges import EdgeList
-from simgraph.compile.masks import LATENT
+from simgraph.compile.masks import ABSENT, LATENT
 from simgraph.memory import keep_freed_memory
 from simgraph.simformer import Denoiser
 from simgraph.threads import one_thread
+from simgraph.train.compaction import sparse
 from simgraph.train.embedding import Learner
 
 __all__ = ["Batch", "Workers"]
 
 _PARTS = 2
+
+_MORE_PARTS = 6
+"""Parts of a batch whose rows differ much in how many tokens they have: each part holds rows of like size."""
 
 Batch = tuple[Tensor, Tensor, Tensor, Tensor, Tensor | EdgeList, *tuple[Tensor, ...]]
 """x_0, noise (rows, tokens, features), sigma (rows,), condition states (rows, tokens), masks (rows, tokens, tokens)
@@ -54,7 +59,7 @@ class Workers:
         def part(pieces: Batch) -> float:
             return float(learner.loss(*pieces).sum())
 
-        return sum(self.pool.map(part, _split(batch, rows))) / _latents(batch)
+        return sum(self.pool.map(part, _split(_by_size(batch), rows))) / _latents(batch)
 
     def backward(self, learner: Denoiser | Learner, batch: Batch) -> float:
         """Sets the gradients to those of the mean loss of a batch's latent tokens; returns that loss."""
@@ -65,11 +70,25 @@ class Workers:
             loss = learner.loss(*pieces).sum() / count
             return loss.item(), torch.autograd.grad(loss, parameters, allow_unused=True)
 
-        losses, gradients = zip(*self.pool.map(part, _split(batch, -(-len(batch[0]) // _PARTS))), strict=True)
-        for parameter, *pieces in zip(parameters, *gradients, strict=True):
-            known = [piece for piece in pieces if piece is not None]
+        parts = _MORE_PARTS if _packs(batch) else _PARTS
+        pieces = _split(_by_size(batch), -(-len(batch[0]) // parts))
+        losses, gradients = zip(*self.pool.map(part, pieces), strict=True)
+        for parameter, *found in zip(parameters, *gradients, strict=True):
+            known = [gradient for gradient in found if gradient is not None]
             parameter.grad = sum(known[1:], known[0]) if known else None
         return sum(losses)
+
+
+def _packs(batch: Batch) -> bool:
+    return isinstance(batch[4], Tensor) and sparse(batch[3])
+
+
+def _by_size(batch: Batch) -> Batch:
+    """Returns the rows in the order of how many tokens they have, the longest first, where they are packed."""
+    if not _packs(batch):
+        return batch
+    order = (batch[3] != ABSENT).sum(1).argsort(descending=True, stable=True)
+    return cast(Batch, tuple(part[order] for part in batch))
 
 
 def _split(batch: Batch, rows: int) -> Iterator[Batch]:

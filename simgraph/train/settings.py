@@ -63,7 +63,7 @@ class Settings:
                 raise DeclarationError(f"{name}={getattr(self, name)!r} is not a share below 1.")
 
     def batch_for(self, tokens: int) -> int:
-        """Returns the traces per step for a graph of so many tokens: a step handles about 4 096 tokens, or fewer."""
+        """Returns the traces per step where they have so many tokens: a step handles about 4 096 tokens, or fewer."""
         most = 512 if tokens <= FEW else 256  # of few tokens, twice the traces take little more time
         return max(32, min(most, _STEP_TOKENS // tokens)) if self.batch_size is None else self.batch_size
 
