@@ -7,25 +7,31 @@ bounds that are monotone in each parent.
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from torch.distributions import Distribution, Independent
 
 from simgraph.compile.supports import Support, describe_constraint
 from simgraph.dsl import Node, TokenizerSpec
-from simgraph.errors import ShapeError, SupportError, TracesError, listed
+from simgraph.errors import ShapeError, SimulationError, SupportError, TracesError, listed
 from simgraph.graph import Graph
 from simgraph.traces import Traces
 from simgraph.traces.distributions import as_torch, at_element, batched, call, mappable, unvalidated
+from simgraph.traces.named import few_traces
 from simgraph.traces.points import at_points
 
 __all__ = ["Variable", "probe"]
 
 _LOOP_TRACES = 100
 """Traces at which a node that cannot be mapped is asked for its support."""
+
+_RUNS = 8
+"""Traces that show the support of a node below an object."""
 
 _CORNERS = 256
 
@@ -110,7 +116,7 @@ def _of_distribution(
     """Returns the hull of a distribution node's supports, and the number of its joint event axes."""
     parents = dict(node.signature.parents)
     if any(graph[parent].is_opaque or graph[parent].index is not None for parent in parents.values()):
-        return _of_draws(traces[node.name], event_ndim)
+        return _as_run(graph, node, event_ndim) or _of_draws(traces[node.name], event_ndim), event_ndim
     if node.index is not None:
         return _of_function(graph, node, traces, event_ndim), event_ndim
     complete = np.ones(traces.num_simulations, dtype=bool)
@@ -152,6 +158,29 @@ def _of_function(graph: Graph, node: Node, traces: Traces, event_ndim: int) -> S
             found.append(_support(distribution, node.name))
     if not found:
         raise TracesError(f"no trace holds all parents of {node.name!r}, so that its support cannot be told.")
+    return _of_few(found, event_ndim)
+
+
+def _as_run(graph: Graph, node: Node, event_ndim: int) -> Support | None:
+    """Returns the support of a node below an object or a function, which no trace holds; None if no run shows it."""
+    found: list[Support] = []
+
+    @functools.wraps(node.function)
+    def recorded(*args: Any, **kwargs: Any) -> Any:
+        distribution = node.function(*args, **kwargs)
+        found.append(_support(distribution, node.name))
+        return distribution
+
+    above = graph.prune(node.name)
+    try:
+        few_traces(Graph(*(replace(own, function=recorded) if own is node else own for own in above.values())), _RUNS)
+    except (SimulationError, RuntimeError):  # nothing ran, or the bounds are tensors that tell no numbers
+        return None
+    return _of_few(found, event_ndim) if found else None
+
+
+def _of_few(found: list[Support], event_ndim: int) -> Support:
+    """Returns a support that holds for all parents, as a few of them show it."""
     if found[0].kind not in ("interval", "integers"):
         return found[0]
     # A bound that moves with a parent or with the point has no hull that a few traces could tell.
@@ -239,9 +268,9 @@ def _corners(node: Node, variables: Mapping[str, Variable], far: float) -> Itera
         yield {parameter: np.array(v) for (parameter, _), v in zip(parents, combination, strict=True)}
 
 
-def _of_draws(values: np.ndarray, event_ndim: int) -> tuple[Support, int]:
-    """Returns what is known of a distribution below an opaque object: its draws."""
+def _of_draws(values: np.ndarray, event_ndim: int) -> Support:
+    """Returns what draws tell of a distribution whose function cannot be asked."""
     infinity = np.array(np.inf)
     if values.dtype.kind == "i":
-        return Support("integers", np.array(float(values.min())), np.array(float(values.max()))), event_ndim
-    return Support("interval", -infinity, infinity), event_ndim
+        return Support("integers", np.array(float(values.min())), np.array(float(values.max())))
+    return Support("interval", -infinity, infinity)

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from torch.distributions import (
+    Beta,
     Binomial,
     Categorical,
     Dirichlet,
@@ -17,9 +18,11 @@ from torch.distributions import (
     constraints,
 )
 
-from simgraph import Graph, Traces, deterministic, node, plate
+from simgraph import Graph, Traces, deterministic, index, node, plate
 from simgraph.compile.probe import probe
 from simgraph.errors import ShapeError, TracesError
+
+INF = float("inf")
 
 
 @node
@@ -203,9 +206,12 @@ def test_simulators_live_where_they_declare():
     assert variables["y"].support.is_real
 
 
-def test_distributions_below_an_object_are_known_by_their_draws():
+@pytest.mark.parametrize("fails", [False, True])
+def test_distributions_below_an_object_are_known_by_their_draws_where_nothing_runs(fails):
     @deterministic
     def thing(real):
+        if fails:
+            raise ValueError("no licence")
         return {"rate": abs(real) + 1}
 
     @node
@@ -220,7 +226,7 @@ def test_distributions_below_an_object_are_known_by_their_draws():
     variables = probe(Graph(real, thing, count, value), traces)
     assert "thing" not in variables
     assert variables["count"].support.kind == "integers"
-    assert bounds(variables["count"]) == (2, 7)
+    assert bounds(variables["count"]) == ((2, 7) if fails else (0, INF))
     assert variables["value"].support.is_real
 
 
@@ -234,3 +240,55 @@ def test_traces_of_another_graph_are_refused():
 
     with pytest.raises(ShapeError, match=r"hold 'x' with shape \(2,\); the graph declares \(3,\)"):
         probe(Graph(x), Traces({"x": np.zeros((5, 2))}))
+
+
+@deterministic
+def doubling(positive):
+    return lambda value: positive * value
+
+
+def test_supports_below_an_object_are_those_of_its_runs():
+    @node
+    def count(doubling):
+        return Poisson(doubling(3.0))
+
+    @node
+    def share(doubling):
+        return Beta(1 + doubling(1.0), 2.0)
+
+    @node
+    def label(doubling):
+        return Categorical(torch.ones(4) + 0 * doubling(1.0))
+
+    @node
+    def moving(doubling):
+        return Uniform(0.0, doubling(1.0))
+
+    @node
+    def shares(doubling):
+        return Dirichlet(torch.ones(3) + doubling(1.0))
+
+    variables = found(positive, doubling, count, share, label, moving, shares)
+    assert (variables["count"].support.kind, *bounds(variables["count"])) == ("integers", 0.0, INF)
+    assert bounds(variables["share"]) == (0.0, 1.0)
+    assert bounds(variables["label"]) == (0.0, 3.0)
+    assert bounds(variables["moving"]) == (0.0, INF)
+    assert variables["shares"].support.kind == "simplex"
+
+
+def test_supports_below_a_function_are_those_of_its_runs():
+    t = index("t", 0.0, 1.0, num=(1, 5))
+
+    @node(index=t)
+    def rate(positive, t):
+        return Independent(Normal(positive * t, 1.0), 1)
+
+    @node
+    def hits(rate):
+        return Poisson(torch.as_tensor(rate(0.5)).exp())
+
+    assert (found(positive, rate, hits)["hits"].support.kind, *bounds(found(positive, rate, hits)["hits"])) == (
+        "integers",
+        0.0,
+        INF,
+    )
