@@ -38,8 +38,15 @@ class Index(Plate):
     grid: int
 
     def __post_init__(self) -> None:
-        super().__post_init__()
         example = f"\n  For example: index({self.name!r}, 0, 10, num=(5, 20))"
+        counts = self.size if isinstance(self.size, tuple) and len(self.size) == 2 else (self.size,)
+        whole = all(isinstance(end, int) and not isinstance(end, bool) and end >= 1 for end in counts)
+        if not whole or counts[0] > counts[-1]:
+            raise DeclarationError(
+                f"num={self.size!r} of index {self.name!r} is no number of points: a whole number of 1 or more, or two"
+                f" of them, the smaller one first.{example}"
+            )
+        super().__post_init__()
         ends = (*self.low, *self.high)
         if len(self.low) != len(self.high) or not self.low or not all(map(math.isfinite, ends)):
             raise DeclarationError(

@@ -120,6 +120,11 @@ def _parents(nodes: Sequence[Node]) -> Iterator[GraphError]:
                     f"node {node.name!r} asks for {parent!r}, a function of an index with several coordinates.\n"
                     f"  declared at {node.where}\n  Such a field can be looked at, but is no parent."
                 )
+            elif node.vectorized and by_name[parent].index is not None:
+                yield GraphError(
+                    f"node {node.name!r} is vectorized and asks for {parent!r}, a function of an index.\n"
+                    f"  declared at {node.where}\n  Each trace has a function of its own: leave vectorized=True out."
+                )
 
 
 def _is_field(node: Node) -> bool:

@@ -14,8 +14,17 @@ import numpy as np
 
 from simgraph.compile.layout import Layout
 from simgraph.dsl import Curve, Index
-from simgraph.errors import EvidenceError, MissingValueError, QueryError, ShapeError, listed
+from simgraph.errors import (
+    EvidenceError,
+    MissingValueError,
+    QueryError,
+    ShapeError,
+    UnknownNameError,
+    did_you_mean,
+    listed,
+)
 from simgraph.query.evidence import Missing
+from simgraph.query.intervals import Interval
 from simgraph.traces.points import points_of
 
 __all__ = ["asked_points", "check_curves", "padded", "positions", "refuse", "together", "without_curves"]
@@ -36,6 +45,11 @@ def without_curves(layout: Layout, named: Mapping[str, Any]) -> tuple[dict[str, 
             plain[name] = value
         elif isinstance(value, Curve):
             curves[name] = value
+        elif isinstance(value, Interval):
+            raise QueryError(
+                f"given({name}=...) is an interval, and {name!r} a function of {index.name!r}: those have none.\n"
+                "  Draw, and select draws."
+            )
         else:
             raise QueryError(
                 f"given({name}=...) does not say at which points of {index.name!r} {name!r} has these values.\n"
@@ -104,6 +118,12 @@ def asked_points(layout: Layout, at: Any, names: Iterable[str]) -> tuple[dict[st
         if len(points) > 1 or len(np.unique(points[0], axis=0)) < points.shape[1]:
             raise QueryError(f"at={{{name!r}: ...}} names points for several rows, or one point twice.")
         found[name] = points[0]
+    unknown = [str(name) for name in named if name not in layout.plate_names]
+    if unknown:
+        raise UnknownNameError(
+            f"at= names {unknown[0]!r}, which is no plate and no index of this model.\n"
+            f"  {did_you_mean(unknown[0], layout.plate_names, 'Plates and indices')}"
+        )
     lacking = [name for index, name in needed.items() if index not in found]
     if lacking:
         index = layout.index_of(lacking[0])

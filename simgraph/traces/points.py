@@ -40,6 +40,8 @@ def check_points(graph: Graph, at: Mapping[Any, Any] | None, count: int | None) 
         UnknownNameError: If there is no such index.
         ShapeError, DeclarationError: If the points do not fit.
     """
+    if at is not None and not isinstance(at, Mapping):
+        raise DeclarationError(f"at={at!r} maps no index to points.\n  For example: at={{'t': [0.0, 1.0]}}")
     found: dict[str, np.ndarray] = {}
     for key, value in (at or {}).items():
         name = key.name if isinstance(key, Index) else key

@@ -4,7 +4,14 @@ import numpy as np
 import pytest
 
 from simgraph import Curve, Graph, deterministic, index, node, plate
-from simgraph.errors import DeclarationError, DuplicateNameError, ReservedNameError, ShapeError, UnknownParentError
+from simgraph.errors import (
+    DeclarationError,
+    DuplicateNameError,
+    GraphError,
+    ReservedNameError,
+    ShapeError,
+    UnknownParentError,
+)
 
 t = index("t", 0, 10, num=(2, 5))
 
@@ -115,6 +122,13 @@ def test_a_graph_refuses_what_indices_cannot_be():
         Graph(plane, under)
     with pytest.raises(DeclarationError, match="has no constant value"):
         Graph(f).do(f=0.0)
+
+    @node(vectorized=True)
+    def fast(f, rng):
+        return 0.0
+
+    with pytest.raises(GraphError, match="'fast' is vectorized and asks for 'f', a function of an index"):
+        Graph(f, fast)
 
 
 def test_a_prefix_leaves_the_name_of_an_index():

@@ -113,6 +113,8 @@ def test_traces_with_points_are_saved_cut_and_joined(tmp_path):
 def test_points_that_do_not_fit_are_refused():
     with pytest.raises(UnknownNameError, match="no index of this graph"):
         straight.simulate(2, at={"z": [1.0]})
+    with pytest.raises(DeclarationError, match="maps no index to points"):
+        straight.simulate(2, at=[1.0])
     with pytest.raises(DeclarationError, match="outside of the range"):
         straight.simulate(2, at={"s": [11.0]})
     with pytest.raises(DeclarationError, match="outside of the range"):
