@@ -84,6 +84,9 @@ def compile(graph: Graph, traces: Traces | None = None, *, observed: Form = "rel
                 f"the traces do not tell the points of the index {name!r}.\n"
                 "  Simulate them with this graph: graph.simulate(...)"
             )
+    declared = graph
+    # Traces that were simulated at points of the user's have as many of them, whatever the index declares.
+    graph = sized(graph, {name: traces[name].shape[1] for name in graph.indices if name not in traces.sizes})
     ragged = ragged_plates(graph)
     check_sizes(ragged, traces)
     # A plate whose size varies is the plate of its largest size, of which a trace has a part.
@@ -102,7 +105,7 @@ def compile(graph: Graph, traces: Traces | None = None, *, observed: Form = "rel
     laws = {name: law_of(whole, name, variables, filled, readings) for name in layout.names}
     law = families(whole, layout, laws)
     rule = MaskRule(law, observed, layout.order)
-    return Compiled(layout, seen(law, layout), rule, link_origins(whole, layout, laws), graph)
+    return Compiled(layout, seen(law, layout), rule, link_origins(whole, layout, laws), declared)
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from curves import covariance, field, line, slope, smooth, straight
+from samples import TINY
 
 import simgraph as sg
 from simgraph import Architecture, Curve, Graph, Settings, index, node
@@ -197,3 +198,14 @@ def test_restrictions_on_plain_variables_leave_functions_as_they_are_asked(model
     assert found["line"].shape == (20, 3)
     assert (found["line"][:, 0] == 0.3).all()
     assert found["line"][:, 1].std() > 0
+
+
+def test_traces_at_points_of_the_users_are_learned_from(tmp_path):
+    traces = straight.simulate(60, at={"s": np.linspace(0, 10, 7)}, progress=False)  # more than the index declares
+    model = sg.fit(straight, traces, preset=TINY, progress=False)
+    assert model.compiled.layout.tokenizers["line"].variable.shape == (7,)
+    draws = model.given(line=SOME).sample("slope", num_samples=3, seed=0)
+    assert model.sample("line", at={"s": [0.0, 4.0]}, num_samples=2).shape == (2, 2)
+    model.save(tmp_path / "model.sg")
+    again = sg.load(tmp_path / "model.sg", straight)
+    assert torch.equal(again.given(line=SOME).sample("slope", num_samples=3, seed=0), draws)
