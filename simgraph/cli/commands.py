@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from typer import Option
 
 from simgraph import files
-from simgraph.cli.evidence import evidence, sizes
+from simgraph.cli.evidence import evidence, places
 from simgraph.cli.graph_file import load_graph
 from simgraph.cli.output import check_out, write_csv, write_samples
 from simgraph.compile import compile
@@ -86,11 +86,15 @@ def sample(
         Option(
             help="Evidence, once per variable. A number: --given x=0.5. A list, nan where missing: --given y=[1,nan,2]."
             " An interval: --given x=0.1..0.4, x=0.1.. or x=..0.4. One element: --given y[1]=0.1..0.4."
+            " Points and values of a function: --given f=[0,2.5]:[0.1,0.3]."
         ),
     ] = None,
     at: Annotated[
         list[str] | None,
-        Option(help="Elements of a plate whose size varies, where no evidence tells: --at school=7."),
+        Option(
+            help="Elements of a plate whose size varies, where no evidence tells: --at school=7. Points at which"
+            " functions are asked for: --at t=[0,2.5]."
+        ),
     ] = None,
     num_samples: Annotated[int, Option(help="Number of draws.")] = 1000,
     seed: Annotated[int | None, Option(help="Seed of the draws; fresh ones every time if there is none.")] = None,
@@ -106,9 +110,10 @@ def sample(
     if out is not None:
         check_out(out)
     trained = load(model / MODEL if model.is_dir() else model)
-    there, layout = sizes(at or ()), trained.compiled.layout
+    there, layout = places(at or ()), trained.compiled.layout
     # What is no size of the plate is refused below, with all other questions that do not fit.
-    fitting = {plate: size for plate, size in there.items() if _in_range(layout.ragged.get(plate), size)}
+    numbers = {plate: size for plate, size in there.items() if isinstance(size, int)}
+    fitting = {plate: size for plate, size in numbers.items() if _in_range(layout.ragged.get(plate), size)}
     layout = layout.sized(fitting)
     shapes = {name: part.variable.shape for name, part in layout.tokenizers.items()}
     named: dict[str | Node, Any] = dict(evidence(given or (), shapes).items())

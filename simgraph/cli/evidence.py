@@ -1,4 +1,4 @@
-"""Evidence as text: ``name=value``, ``name=low..high``, ``name[element]=...``."""
+"""Evidence as text: ``name=value``, ``name=low..high``, ``name[element]=...``, ``name=[points]:[values]``."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ from typing import Any
 
 import numpy as np
 
+from simgraph.dsl import Curve
 from simgraph.errors import QueryError, UnknownNameError, did_you_mean
 from simgraph.query import Interval, above, below, between, missing
 
-__all__ = ["evidence", "sizes"]
+__all__ = ["evidence", "places"]
 
-_EXAMPLES = "For example: x=0.5, y=[1,2], x=0.1..0.4, x=0.1.., x=..0.4, y[1]=0.1..0.4"
+_EXAMPLES = "For example: x=0.5, y=[1,2], x=0.1..0.4, x=0.1.., x=..0.4, y[1]=0.1..0.4; a function: f=[0,2.5]:[0.1,0.3]"
 
 
 def evidence(texts: Sequence[str], shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:
@@ -21,6 +22,7 @@ def evidence(texts: Sequence[str], shapes: Mapping[str, tuple[int, ...]]) -> dic
 
     A value is a number, a JSON list of numbers in which ``nan`` is missing, or an interval of which one end may be
     left out. Elements of a variable can be given one by one; those that are not named stay missing, or without bounds.
+    A function has points and values, two lists with a colon between them.
 
     Args:
         texts: Pieces of the form ``name=value`` or ``name[element]=value``.
@@ -45,11 +47,11 @@ def evidence(texts: Sequence[str], shapes: Mapping[str, tuple[int, ...]]) -> dic
         name, bracket, element = left.strip().partition("[")
         if not equals or not name or (bracket and not element.endswith("]")):
             raise QueryError(f"--given {text!r} is not of the form name=value.\n  {_EXAMPLES}")
-        found = _interval(value) if ".." in value else _number(value)
+        found = _curve(value) if "]:" in value else _interval(value) if ".." in value else _number(value)
         if found is None:
             raise QueryError(
-                f"--given {left.strip()} has the value {value!r}, which is no number, no list of numbers and no"
-                f" interval.\n  {_EXAMPLES}"
+                f"--given {left.strip()} has the value {value!r}, which is no number, no list of numbers, no interval"
+                f" and no function.\n  {_EXAMPLES}"
             )
         own = parts.setdefault(name, {}) if bracket else {}
         place = _place(name, element[:-1], shapes) if bracket else ()
@@ -63,24 +65,28 @@ def evidence(texts: Sequence[str], shapes: Mapping[str, tuple[int, ...]]) -> dic
     return {name: _missing(value) for name, value in (whole | joined).items()}
 
 
-def sizes(texts: Sequence[str]) -> dict[str, int]:
-    """Reads sizes of plates from what stands behind ``--at``.
+def places(texts: Sequence[str]) -> dict[str, int | list[float]]:
+    """Reads sizes of plates, and points of indices, from what stands behind ``--at``.
 
     Raises:
-        QueryError: If a piece is not of the form ``plate=number``, or names a plate twice.
+        QueryError: If a piece is not of the form ``plate=number`` or ``index=[points]``, or names one twice.
 
     Example:
-        >>> sizes(["school=7"])
-        {'school': 7}
+        >>> places(["school=7", "t=[0,2.5]"])
+        {'school': 7, 't': [0.0, 2.5]}
     """
-    found: dict[str, int] = {}
+    found: dict[str, int | list[float]] = {}
     for text in texts:
         name, _, value = (part.strip() for part in text.partition("="))
-        if not name or not value.isdecimal():
-            raise QueryError(f"--at {text!r} is not of the form plate=number.\n  For example: --at school=7")
+        points = _number(value) if value.startswith("[") else None
+        if not name or not (value.isdecimal() or points is not None):
+            raise QueryError(
+                f"--at {text!r} is not of the form plate=number or index=[points].\n"
+                "  For example: --at school=7, or --at t=[0,2.5]"
+            )
         if name in found:
-            raise QueryError(f"--at names {name!r} twice.\n  Give each plate once.")
-        found[name] = int(value)
+            raise QueryError(f"--at names {name!r} twice.\n  Give each plate and index once.")
+        found[name] = int(value) if points is None else points.tolist()
     return found
 
 
@@ -91,6 +97,13 @@ def _number(text: str) -> np.ndarray | None:
         return np.asarray(parsed, dtype=np.float64)
     except (ValueError, TypeError):
         return None
+
+
+def _curve(text: str) -> Curve | None:
+    """Returns points and values of a function."""
+    points, _, values = text.partition("]:")
+    found = _number(f"{points}]"), _number(values)
+    return None if found[0] is None or found[1] is None else Curve(*found)
 
 
 def _interval(text: str) -> Interval | None:

@@ -196,3 +196,32 @@ def test_sizes_of_plates_are_asked_for(tmp_path, monkeypatch, capsys):
     assert Path("some.csv").read_text().splitlines()[0] == "score[0],score[1],score[2]"
     assert run(monkeypatch, *drawn, "--at", "school=9") != 0
     assert "at={'school': 9} is out of range" in "".join(capsys.readouterr())
+
+
+CURVES = """
+from torch.distributions import Normal
+from simgraph import Graph, index, node
+
+t = index("t", 0, 1, num=(1, 4))
+
+@node
+def slope():
+    return Normal(0.0, 1.0)
+
+@node(index=t)
+def line(slope, t, rng):
+    return slope * t + rng.normal(0, 0.1, len(t))
+
+graph = Graph(slope, line)
+"""
+
+
+def test_functions_are_given_and_asked_for(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "program.py").write_text(CURVES)
+    assert run(monkeypatch, "fit", "program.py", "--simulations", "40", "--time-limit", "0.1", "--out", "m") == 0
+    asked = ["sample", "m", "--given", "line=[0.5,1]:[0.2,0.4]", "--num-samples", "5", "--out", "some.csv"]
+    assert run(monkeypatch, *asked, "--of", "slope", "--of", "line", "--at", "t=[0.1,0.9,0.7]") == 0
+    assert Path("some.csv").read_text().splitlines()[0] == "slope,line[0],line[1],line[2]"
+    assert run(monkeypatch, *asked, "--of", "line", "--at", "t=[7]") != 0
+    assert "outside of the range" in "".join(capsys.readouterr())

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from simgraph.cli.evidence import evidence, sizes
+from simgraph.cli.evidence import evidence, places
 from simgraph.errors import EvidenceError, UnknownNameError
 from simgraph.errors import QueryError as Refused
 from simgraph.query import Interval, Missing
@@ -76,7 +76,7 @@ def test_all_elements_make_a_value():
         (
             ["x=red"],
             Refused,
-            "--given x has the value 'red', which is no number, no list of numbers and no interval.\n  For example: x=",
+            "--given x has the value 'red', which is no number, no list of numbers, no interval and no function.\n  For example: x=",
         ),
         (["x=[1,"], Refused, "--given x has the value '[1,', which is no number"),
         (["x=[[1],[1,2]]"], Refused, "--given x has the value '[[1],[1,2]]', which is no number"),
@@ -115,18 +115,28 @@ def test_text_that_is_no_evidence_is_refused(texts, error, message):
         evidence(texts, SHAPES)
 
 
-def test_sizes_are_whole_numbers_of_plates():
-    assert sizes(["school=7", " year = 2"]) == {"school": 7, "year": 2}
-    assert sizes([]) == {}
+def test_functions_have_points_and_values():
+    found = evidence(["x=[0, 2.5]:[0.1,-3]"], {"x": ()})
+    assert list(found) == ["x"]
+    assert found["x"].points.ravel().tolist() == [0, 2.5]
+    assert found["x"].values.tolist() == [0.1, -3]
 
 
-@pytest.mark.parametrize("text", ["school", "school=", "=7", "school=2.5", "school=-1", "school=x"])
+def test_sizes_are_whole_numbers_of_plates_and_points_are_lists():
+    assert places(["school=7", " year = 2", "t=[0, 2.5]"]) == {"school": 7, "year": 2, "t": [0.0, 2.5]}
+    assert places([]) == {}
+
+
+@pytest.mark.parametrize("text", ["school", "school=", "=7", "school=2.5", "school=-1", "school=x", "t=[a]"])
 def test_sizes_that_are_none_are_refused(text):
     with pytest.raises(Refused) as caught:
-        sizes([text])
-    assert str(caught.value) == f"--at {text!r} is not of the form plate=number.\n  For example: --at school=7"
+        places([text])
+    assert str(caught.value) == (
+        f"--at {text!r} is not of the form plate=number or index=[points].\n"
+        "  For example: --at school=7, or --at t=[0,2.5]"
+    )
 
 
 def test_a_plate_has_one_size():
-    with pytest.raises(Refused, match=r"--at names 'school' twice.\n  Give each plate once."):
-        sizes(["school=7", "school=8"])
+    with pytest.raises(Refused, match=r"--at names 'school' twice.\n  Give each plate and index once."):
+        places(["school=7", "school=8"])
