@@ -22,5 +22,5 @@ def observe_draws(monkeypatch):
             out[:, :, layout.slots(name)] = layout.tokenize(name, own.reshape(-1, 1)).reshape(*own.shape, 1, -1)
         return out
 
-    monkeypatch.setattr("simgraph.query.query.draw", draw)
+    monkeypatch.setattr("simgraph.query.answering.draw", draw)
     return asked

@@ -17,12 +17,12 @@ from simgraph.errors import SimulationError, listed
 from simgraph.graph import Graph
 
 if TYPE_CHECKING:
-    from simgraph.query.query import Query
+    from simgraph.query.answering import Answering
 
 __all__ = ["computed", "sources", "split"]
 
 
-def split(query: Query, asked: Sequence[str]) -> tuple[list[str], list[str]]:
+def split(query: Answering, asked: Sequence[str]) -> tuple[list[str], list[str]]:
     """Splits what is asked for into what is drawn and what is computed from draws.
 
     Returns:
@@ -52,7 +52,7 @@ def sources(graph: Graph, functions: Sequence[str], evidence: Collection[str]) -
 
 
 def computed(
-    query: Query, functions: Sequence[str], draws: Mapping[str, Tensor], num_samples: int
+    query: Answering, functions: Sequence[str], draws: Mapping[str, Tensor], num_samples: int
 ) -> dict[str, Tensor]:
     """Evaluates functions at draws of their parents, and at what is given of them.
 

@@ -43,7 +43,7 @@ from simgraph.traces.density import Density
 from simgraph.traces.seeds import integer_seed, torch_stream
 
 if TYPE_CHECKING:
-    from simgraph.query.query import Query
+    from simgraph.query.answering import Answering
 
 __all__ = ["Corrected", "corrected"]
 
@@ -97,7 +97,7 @@ class _Piece:
 
 
 def corrected(
-    query: Query,
+    query: Answering,
     asked: Sequence[str],
     num_samples: int,
     sampler: Sampler,
@@ -150,13 +150,13 @@ def corrected(
     )
 
 
-def _seen(query: Query) -> list[str]:
+def _seen(query: Answering) -> list[str]:
     """Returns what has evidence or is read by a restriction; an unknown of the answer lies above it, or follows."""
     given = [name for name, piece in query.evidence.items() if piece.observed.any()]
     return list(dict.fromkeys([*given, *(name for restriction in query.restrictions for name in restriction.names)]))
 
 
-def _checked(query: Query, seen: Sequence[str]) -> Graph:
+def _checked(query: Answering, seen: Sequence[str]) -> Graph:
     """Returns the graph, after all checks that need no work."""
     graph, call = query.trained.compiled.graph, "sample(..., exact=True)"
     if graph is None:
@@ -183,7 +183,7 @@ def _checked(query: Query, seen: Sequence[str]) -> Graph:
     return graph
 
 
-def _allowed(query: Query) -> Allowed | None:
+def _allowed(query: Answering) -> Allowed | None:
     """Returns what tells which values satisfy the restrictions, if there are any."""
     if not query.restrictions:
         return None
@@ -194,7 +194,9 @@ def _allowed(query: Query) -> Allowed | None:
     return allowed
 
 
-def _start(query: Query, unknown: Sequence[str], sampler: Sampler, seed: int, method: str | Method) -> Tensor | None:
+def _start(
+    query: Answering, unknown: Sequence[str], sampler: Sampler, seed: int, method: str | Method
+) -> Tensor | None:
     """Returns the network's draws, tokens (evidence, draws, tokens, width), if anything is unknown."""
     if not unknown:
         return None
@@ -205,7 +207,7 @@ def _start(query: Query, unknown: Sequence[str], sampler: Sampler, seed: int, me
     count = max(256, min(most, _START_TOKENS // length))
     if not query.restrictions:
         return draw(query.trained.compiled, query.trained.denoiser, values, states, count, sampler, seed)
-    drawn = query.sample(list(unknown), num_samples=count, seed=seed, sampler=sampler, method=method)
+    drawn = query.answer(unknown, count, seed, sampler, method, exact=False, single=False)
     tokens = values.repeat_interleave(count, 0)
     for name in unknown:
         rows = drawn[name].reshape(-1, *layout.tokenizers[name].variable.shape)
@@ -253,7 +255,7 @@ def _piece(target: Target, tokens: Tensor | None, num_samples: int, generator: t
 
 
 def _below(
-    query: Query, graph: Graph, asked: Sequence[str], drawn: Mapping[str, Tensor], num_samples: int, seed: int
+    query: Answering, graph: Graph, asked: Sequence[str], drawn: Mapping[str, Tensor], num_samples: int, seed: int
 ) -> dict[str, Tensor]:
     """Draws what is asked for and has no evidence below it by the graph's own nodes, one for each draw above."""
     rest = [name for name in asked if name not in drawn]

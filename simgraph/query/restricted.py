@@ -27,7 +27,7 @@ from simgraph.query.splitting import split as climb
 from simgraph.traces.seeds import integer_seed, torch_stream
 
 if TYPE_CHECKING:
-    from simgraph.query.query import Query
+    from simgraph.query.answering import Answering
     from simgraph.query.restrictions import Restriction
 
 __all__ = ["Restricted", "restricted"]
@@ -57,7 +57,7 @@ class Restricted:
     how: str
 
 
-def restricted(query: Query, num_samples: int, sampler: Sampler, seed: int, method: Method | None) -> Restricted:
+def restricted(query: Answering, num_samples: int, sampler: Sampler, seed: int, method: Method | None) -> Restricted:
     """Draws the variables that the restrictions of a query read, so that they satisfy them.
 
     Args:
@@ -106,7 +106,7 @@ def restricted(query: Query, num_samples: int, sampler: Sampler, seed: int, meth
 class _Source:
     """What a restricted query draws from: the learned law of the variables that its restrictions read."""
 
-    def __init__(self, query: Query, sampler: Sampler) -> None:
+    def __init__(self, query: Answering, sampler: Sampler) -> None:
         self.query, self.sampler = query, sampler
         self.restrictions: Sequence[Restriction] = query.restrictions
         names = dict.fromkeys(name for restriction in self.restrictions for name in restriction.names)
@@ -117,7 +117,7 @@ class _Source:
     def draws(self, pieces: Sequence[int], count: int, seed: int) -> dict[str, Tensor]:
         """Draws for some pieces of evidence, whatever the restrictions say: (pieces, count, *shape) by name."""
         part = self.query.pieces(pieces)
-        return dict(part.sample(self.drawn + self.functions, num_samples=count, seed=seed, sampler=self.sampler))
+        return part.drawn(self.drawn + self.functions, count, self.sampler, seed)
 
     def residuals(self, pieces: Sequence[int], draws: Mapping[str, Tensor]) -> Tensor:
         """Returns residuals (pieces, count, restrictions) of draws (pieces, count, *shape)."""
@@ -253,7 +253,7 @@ def _guided(source: _Source, num_samples: int, seed: int, method: Guided, budget
     return Restricted(values, float(torch.stack(passed).mean()), "guided diffusion, approximate")
 
 
-def _push(part: Query, source: _Source) -> Pushforward:
+def _push(part: Answering, source: _Source) -> Pushforward:
     values, states = part.tokens(source.drawn)
     trained = part.trained
     return Pushforward(trained.compiled, trained.denoiser, values, states, source.sampler)

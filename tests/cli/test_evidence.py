@@ -76,7 +76,8 @@ def test_all_elements_make_a_value():
         (
             ["x=red"],
             Refused,
-            "--given x has the value 'red', which is no number, no list of numbers, no interval and no function.\n  For example: x=",
+            "--given x has the value 'red', which is no number, no list of numbers, no interval and no function.\n"
+            "  For example: x=",
         ),
         (["x=[1,"], Refused, "--given x has the value '[1,', which is no number"),
         (["x=[[1],[1,2]]"], Refused, "--given x has the value '[[1],[1,2]]', which is no number"),
