@@ -9,7 +9,8 @@ with the smooth prior
 D the matrix of first differences. F is lower triangular with two bands below its diagonal, so each f_l is drawn from
 the two before it. ``bernoulli_glm_raw`` has the spikes as data; ``bernoulli_glm`` has what is sufficient of them,
 :math:`x = X^\top y` with X the design of all logits: the number of spikes, and at each lag the sum of the stimulus over
-spikes. Both have the same posteriors.
+spikes. In ``bernoulli_glm_embedded`` a network that is trained with the rest turns the spikes into one token. All have
+the same posteriors.
 
 References:
     Goncalves et al., "Training deep neural density estimators to identify mechanistic models of neural dynamics"
@@ -21,13 +22,13 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.distributions import Bernoulli, MultivariateNormal, Normal
 
-from simgraph.dsl import lagged, node
+from simgraph.dsl import Embedding, lagged, node
 from simgraph.graph import Graph
 
-__all__ = ["DESIGN", "PENALTY", "bernoulli_glm", "bernoulli_glm_raw"]
+__all__ = ["DESIGN", "PENALTY", "bernoulli_glm", "bernoulli_glm_embedded", "bernoulli_glm_raw"]
 
 _LAGS = 9
 
@@ -77,5 +78,12 @@ def x(offset: np.ndarray, filter: np.ndarray, rng: np.random.Generator) -> np.nd
     return np.asarray(spikes @ DESIGN)
 
 
+def _perceptron() -> nn.Sequential:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return nn.Sequential(nn.Linear(100, 64), nn.GELU(), nn.Linear(64, 32))
+
+
 bernoulli_glm = Graph(offset, filter, x)
 bernoulli_glm_raw = Graph(offset, filter, y)
+bernoulli_glm_embedded = Graph(offset, filter, node(name="y", tokenizer=Embedding(_perceptron()))(y.function))

@@ -75,6 +75,13 @@ _ALL: tuple[Task, ...] = (
         ("offset", "filter"),
         draws_of="bernoulli_glm",
     ),
+    Posteriors(
+        "bernoulli_glm_embedded",
+        bernoulli_glm.bernoulli_glm_embedded,
+        {"y": (100,)},
+        ("offset", "filter"),
+        draws_of="bernoulli_glm",
+    ),
     Posteriors("sir", sir.sir, {"x": (10,)}),
     Posteriors("lotka_volterra", lotka_volterra.lotka_volterra, {"x": (20,)}),
     Posteriors(
