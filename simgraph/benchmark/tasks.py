@@ -24,6 +24,7 @@ from simgraph.benchmark import (
 from simgraph.benchmark.conditionals import Conditionals
 from simgraph.benchmark.posteriors import OBSERVATIONS, Posteriors
 from simgraph.benchmark.question import SEED
+from simgraph.benchmark.references import load_reference
 from simgraph.errors import DeclarationError, did_you_mean
 
 __all__ = ["TASKS", "Task", "find_task"]
@@ -81,6 +82,7 @@ _ALL: tuple[Task, ...] = (
         {"y": (100,)},
         ("offset", "filter"),
         draws_of="bernoulli_glm",
+        observed=lambda _: load_reference("bernoulli_glm_raw").observations[:OBSERVATIONS],
     ),
     Posteriors("sir", sir.sir, {"x": (10,)}),
     Posteriors("lotka_volterra", lotka_volterra.lotka_volterra, {"x": (20,)}),

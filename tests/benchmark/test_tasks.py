@@ -221,6 +221,7 @@ WIDTHS = {
     "slcp_distractors": (5, 100),
     "bernoulli_glm": (10, 10),
     "bernoulli_glm_raw": (10, 100),
+    "bernoulli_glm_embedded": (10, 100),
     "sir": (2, 10),
     "lotka_volterra": (4, 20),
     "hmm": (10, 10),
