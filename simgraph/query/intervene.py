@@ -148,7 +148,7 @@ class Intervention:
             if query.wholly_given(name):
                 raise QueryError(f"{name!r} is both given and asked for.\n  Leave it out of one of the two.")
         known = {name for name in layout.names if name in self.settings or query.wholly_given(name)}
-        asked = asked or [name for name in layout.names if name not in known]
+        asked = asked or [name for name in layout.names if name not in known and name not in layout.embedded]
         if not asked:
             raise QueryError("every variable is given or set; nothing is left to sample.")
         num_samples, seed, sampler = numerics(num_samples, seed, sampler)

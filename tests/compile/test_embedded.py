@@ -203,6 +203,7 @@ def test_what_has_an_embedding_can_only_be_given(model):
     ):
         with pytest.raises(QueryError, match=r"'series' has the tokenizer Embedding\(Sequential, \d+ weights\)"):
             ask()
+    assert list(model.do(picture=np.ones((2, 8, 8))).sample(num_samples=2)) == ["level"]
     with pytest.raises(QueryError, match="every variable that can be asked for is given"):
         model.given(level=0.3).sample()
     values[3] = np.nan
