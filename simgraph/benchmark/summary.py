@@ -63,7 +63,7 @@ def report(runs: Sequence[Mapping[str, Any]], pictures: Sequence[str] = ()) -> s
             " seeds; 0.5 is perfect, 1.0 is useless. Error: standard error of the mean over questions, whose"
             " difficulty differs. Floor: two sets of right draws against each other. Squared MMD: unbiased, Gaussian"
             " kernel, median distance; 0 is perfect. Seconds are wall seconds of one run, for all questions together;"
-            " where training used fewer cores than there are, other work was using them."
+            " of two cores training uses some 1.8, and where it got fewer, other work was using them."
             " Right draws: exact ones, or those of sbibm 1.1.0.",
             "",
             *(f"Machine: {found}." for found in machines),
@@ -103,7 +103,7 @@ def summarise(target: Path, runs: Sequence[Mapping[str, Any]]) -> None:
     for name, axis in ((BY_BUDGET, "num_simulations"), (BY_SECONDS, "train_seconds")):
         lines: dict[str, list[tuple[float, float]]] = {}
         for run in runs:
-            lines.setdefault(_label(run, runs), []).append((run[axis], run["c2st_mean"][run["classifiers"][0]]))
+            lines.setdefault(_label(run, runs), []).append((run[axis], run["c2st_mean"][_shown(run)["classifiers"]]))
         label = "simulations" if axis == "num_simulations" else "training [s]"
         save(plot_scores(lines, label, joined=axis == "num_simulations"), target / name)
     drawn = sorted({f"draws_{run['task']}.png" for run in runs})
@@ -117,7 +117,14 @@ def title(run: Mapping[str, Any]) -> str:
 
 
 def _label(run: Mapping[str, Any], runs: Sequence[Mapping[str, Any]]) -> str:
-    """Names the line of a run: its task, and of its plan what differs among the runs."""
-    fields = [name for name in ("method", *PLAN) if len({str(other[name]) for other in runs}) > 1]
-    named = (f"{name.replace('_', ' ')} {run[name]}" for name in fields if run[name] is not None)
-    return ", ".join([run["task"], *named])
+    """Names the line of a run: its task, its method, and of its plan what differs among the runs of that method."""
+    own = [_shown(other) for other in runs if other["method"] == run["method"]]
+    differing = [name for name in PLAN if len({str(other[name]) for other in own}) > 1]
+    named = [f"{name.replace('_', ' ')} {_shown(run)[name]}" for name in differing if run[name] is not None]
+    method = [f"method {run['method']}"] if len({other["method"] for other in runs}) > 1 else []
+    return ", ".join([run["task"], *method, *named])
+
+
+def _shown(run: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the plan of a run as pictures show it: by the first of its classifiers."""
+    return {name: run["classifiers"][0] if name == "classifiers" else run[name] for name in PLAN}

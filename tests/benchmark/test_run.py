@@ -4,7 +4,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from simgraph.benchmark import methods, run
+from simgraph.benchmark import methods, run, summary
 from simgraph.benchmark.pictures import plot_draws, plot_scores
 from simgraph.benchmark.plan import Plan
 from simgraph.benchmark.run import benchmark
@@ -242,3 +242,29 @@ def test_npe_learns_from_the_same_traces(tmp_path):
     assert (ours["method"], theirs["method"]) == ("simgraph", "npe")
     assert 0.3 < theirs["c2st_mean"]["rf"] <= 1
     assert theirs["train_seconds"] > 0
+
+
+def test_a_line_of_the_pictures_joins_what_was_asked_alike(tmp_path, monkeypatch):
+    def a(method, num_simulations, classifiers=("rf",), **plan):
+        own = dict.fromkeys(("preset", "time_limit")) if method == "npe" else {"preset": "default", "time_limit": 345.0}
+        asked = {"questions": None, "draws": 2500, "classifiers": list(classifiers)} | own | plan
+        scores = {"c2st_mean": dict.fromkeys(classifiers, 0.6), "train_seconds": 1.0}
+        return {"task": "slcp", "method": method, "num_simulations": num_simulations} | asked | scores
+
+    def lines_of(*runs):
+        found = []
+        monkeypatch.setattr(summary, "plot_scores", lambda lines, *_, **__: found.append(lines))
+        summary.summarise(tmp_path, runs)
+        return {name: len(points) for name, points in found[0].items()}
+
+    monkeypatch.setattr(summary, "save", lambda *_: None)
+    monkeypatch.setattr(summary, "report", lambda *_: "")
+    ours = a("simgraph", 1_000), a("simgraph", 10_000, ("rf", "mlp"))
+    assert lines_of(*ours) == {"slcp": 2}
+    assert lines_of(*ours, a("npe", 1_000)) == {"slcp, method simgraph": 2, "slcp, method npe": 1}
+    assert set(lines_of(*ours, a("simgraph", 1_000, ("mlp",)))) == {"slcp, classifiers rf", "slcp, classifiers mlp"}
+    assert set(lines_of(*ours, a("simgraph", 1_000, time_limit=60.0))) == {
+        "slcp, time limit 345.0",
+        "slcp, time limit 60.0",
+    }
+    assert set(lines_of(*ours, a("simgraph", 1_000, questions=3))) == {"slcp", "slcp, questions 3"}
