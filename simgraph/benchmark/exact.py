@@ -28,10 +28,12 @@ TASKS = (
     "gaussian_mixture",
     "slcp",
     "bernoulli_glm_raw",
+    "sir",
+    "lotka_volterra",
     "tree_conditionals",
     "hmm_conditionals",
 )
-"""Tasks all of whose nodes return distributions."""
+"""Tasks all of whose nodes return distributions, or compute something without noise."""
 
 SEED = 0
 SIMULATIONS = 10_000

@@ -4,7 +4,7 @@ r"""Lotka-Volterra: prey X and predators Y, each seen ten times with multiplicat
 
 at the times 0, 2.1, ..., 18.9; :math:`\alpha, \gamma \sim \mathrm{LogNormal}(-0.125, 0.5)` and
 :math:`\beta, \delta \sim \mathrm{LogNormal}(-3, 0.5)`. The data are the ten of the prey, then the ten of the predators,
-each :math:`\mathrm{LogNormal}(\log u, 0.1)` with u clipped to [1e-10, 1e4]. Those of time 0 depend on no parameter.
+each :math:`\mathrm{LogNormal}(\log u, 0.1)` with u clipped to [1e-10, 1e4].
 
 The equations are solved for the logarithms, by Runge-Kutta steps of order four that are short against
 :math:`1 / (\alpha + \gamma + \beta Y + \delta X)`: logarithms are exact to 1e-4, where the noise is 0.1. sbibm calls
@@ -21,10 +21,11 @@ import math
 
 import numpy as np
 import torch
-from torch.distributions import LogNormal, constraints
+from torch import Tensor
+from torch.distributions import LogNormal
 
 from simgraph.benchmark.ode import solve
-from simgraph.dsl import node
+from simgraph.dsl import deterministic, node
 from simgraph.graph import Graph
 
 __all__ = ["log_sizes", "lotka_volterra"]
@@ -40,30 +41,27 @@ def theta() -> LogNormal:
     return LogNormal(torch.tensor([-0.125, -3.0, -0.125, -3.0]), 0.5)
 
 
-@node(
-    shape=(20,),
-    support=constraints.positive,
-    vectorized=True,
-    depends={"theta": lambda i, j: i[0] % len(_TIMES) > 0, "x": "independent"},
-)
-def x(theta: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    sizes = log_sizes(theta)
-    return np.exp(sizes + _NOISE * rng.normal(size=sizes.shape))
-
-
-lotka_volterra = Graph(theta, x)
-
-
+@deterministic(vectorized=True)
 def log_sizes(theta: np.ndarray) -> np.ndarray:
     """Returns the logarithms (traces, 20) of both populations for parameters (traces, 4) in the order of the Greek."""
     paths = solve(_field, _rate, _START, theta, _TIMES)
     return np.asarray(paths.transpose(0, 2, 1).reshape(len(theta), -1).clip(_LEAST, _MOST))
 
 
+@node
+def x(log_sizes: Tensor) -> LogNormal:
+    return LogNormal(log_sizes, _NOISE)
+
+
+lotka_volterra = Graph(theta, log_sizes, x)
+
+
 def _field(y: np.ndarray, theta: np.ndarray) -> np.ndarray:
     alpha, beta, gamma, delta = theta
     prey, predators = np.exp(y)
-    return np.stack([alpha - beta * predators, delta * prey - gamma])
+    slope = np.empty_like(y)
+    slope[0], slope[1] = alpha - beta * predators, delta * prey - gamma
+    return slope
 
 
 def _rate(y: np.ndarray, theta: np.ndarray) -> np.ndarray:

@@ -20,10 +20,11 @@ import math
 
 import numpy as np
 import torch
-from torch.distributions import LogNormal, constraints
+from torch import Tensor
+from torch.distributions import Binomial, LogNormal
 
 from simgraph.benchmark.ode import solve
-from simgraph.dsl import node
+from simgraph.dsl import deterministic, node
 from simgraph.graph import Graph
 
 __all__ = ["infected", "sir"]
@@ -37,26 +38,24 @@ def theta() -> LogNormal:
     return LogNormal(torch.tensor([math.log(0.4), math.log(0.125)]), torch.tensor([0.5, 0.2]))
 
 
-@node(
-    shape=(10,),
-    support=constraints.integer_interval(0, _TESTED),
-    vectorized=True,
-    depends={"theta": lambda i, j: i[0] > 0, "x": "independent"},
-)
-def x(theta: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    return rng.binomial(_TESTED, infected(theta))
-
-
-sir = Graph(theta, x)
-
-
+@deterministic(vectorized=True)
 def infected(theta: np.ndarray) -> np.ndarray:
     """Returns the share of infected people (traces, 10) for parameters (traces, 2)."""
     paths = solve(_field, lambda _, theta: theta.sum(0), (1 - 1 / _PEOPLE, -math.log(_PEOPLE)), theta, _TIMES)
     return np.asarray(np.exp(paths[:, :, 1]).clip(0, 1))
 
 
+@node
+def x(infected: Tensor) -> Binomial:
+    return Binomial(_TESTED, infected)
+
+
+sir = Graph(theta, infected, x)
+
+
 def _field(y: np.ndarray, theta: np.ndarray) -> np.ndarray:
     susceptible, (beta, gamma) = y[0], theta
     infection = beta * susceptible
-    return np.stack([-infection * np.exp(y[1]), infection - gamma])
+    slope = np.empty_like(y)
+    slope[0], slope[1] = -infection * np.exp(y[1]), infection - gamma
+    return slope

@@ -262,7 +262,8 @@ def deterministic(
         plates: Plate or plates that repeat the node, outermost first.
         index: Makes the node function-valued; see :func:`node`. Needs ``shape``.
         tokenizer: How a value becomes tokens; see :func:`node`. Needs ``shape``.
-        vectorized: Promises a leading trace axis on every parent and on the result; needs ``shape``.
+        vectorized: Promises a leading trace axis on every parent and on the result, an array. Without ``shape`` the
+            array is no variable, but its children see their row of it as they see one: as a tensor or an array.
         backend: ``"torch"`` hands the function torch tensors.
         depends: Which elements of a parent reach which elements of the node; see :func:`node`. Needs ``shape``.
 
@@ -287,10 +288,10 @@ def deterministic(
                 f"deterministic node {_name(function, name)!r} takes rng.\n  declared at {where(function)}\n"
                 "  Use @node for a function that draws random numbers."
             )
-        if shape is None and (support or index or tokenizer or vectorized or depends):
+        if shape is None and (support or index or tokenizer or depends):
             raise DeclarationError(
-                f"deterministic node {_name(function, name)!r} needs shape= when support=, index=, tokenizer=,"
-                f" vectorized= or depends= is set.\n  declared at {where(function)}"
+                f"deterministic node {_name(function, name)!r} needs shape= when support=, index=, tokenizer= or"
+                f" depends= is set.\n  declared at {where(function)}"
             )
         event_shape = _event_shape(shape, function)
         axes = _axes(plates, index, signature, _name(function, name), where(function))

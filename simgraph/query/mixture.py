@@ -226,7 +226,9 @@ def _maximised(z: Tensor, k: Tensor, classes: Sequence[int], shares: Tensor, spr
     shares = shares[:, (sizes > reals + 2) | (sizes == sizes.max())]
     sizes = shares.sum(0)
     means = (shares.T @ z) / sizes[:, None]
-    scatter = torch.stack([(z * share[:, None]).T @ z for share in shares.T]) / sizes[:, None, None]
+    # One product for all components together: (components and reals, draws) times (draws, reals).
+    scatter = ((shares.unsqueeze(2) * z.unsqueeze(1)).flatten(1).T @ z).unflatten(0, (len(sizes), reals))
+    scatter = scatter / sizes[:, None, None]
     own = scatter - means.unsqueeze(2) * means.unsqueeze(1)
     covariance = (own * sizes[:, None, None] + spread / len(sizes) ** (2 / max(reals, 1))) / (sizes + 1)[:, None, None]
     chances = torch.zeros(len(sizes), len(classes), max(classes, default=0), dtype=z.dtype)

@@ -45,14 +45,14 @@ def _call(node: Node, inputs: Inputs, rows: np.ndarray, seed: int, block: int) -
         if workdir is not None:
             values["workdir"] = Path(workdir)
         result = as_array(node.signature.call(node.function, values), node)
-    expected = (count, *(node.shape or ()))
-    if result.shape != expected:
+    shape = result.shape[1:] if node.shape is None else node.shape
+    if result.shape != (count, *shape):
+        event = "" if node.shape is None else f" of event shape {node.shape}"
         raise ShapeError(
-            f"vectorized node {node.name!r} returned shape {result.shape}; {count} traces of event shape"
-            f" {node.shape} are {expected}.\n  declared at {node.where}\n"
-            "  Return a leading trace axis, or remove vectorized=True."
+            f"vectorized node {node.name!r} returned shape {result.shape} for {count} traces{event}.\n"
+            f"  declared at {node.where}\n  Return a leading trace axis, or remove vectorized=True."
         )
-    return result.reshape(len(rows), *node.plate_shape, *(node.shape or ()))
+    return result.reshape(len(rows), *node.plate_shape, *shape)
 
 
 def _check_against_loop(node: Node, inputs: Inputs, seed: int) -> None:

@@ -127,9 +127,7 @@ def test_depends_names_parameters_or_the_node_itself():
 
 
 def test_an_object_without_a_shape_has_no_elements_to_link():
-    with pytest.raises(
-        DeclarationError, match="needs shape= when support=, index=, tokenizer=, vectorized= or depends= is set"
-    ):
+    with pytest.raises(DeclarationError, match="needs shape= when support=, index=, tokenizer= or depends= is set"):
 
         @deterministic(depends={"theta": "full"})
         def orbit(theta):

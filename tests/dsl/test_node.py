@@ -108,10 +108,10 @@ def test_deterministic_refuses_rng():
     )
 
 
-@pytest.mark.parametrize("option", ["support=constraints.positive", "vectorized=True"])
+@pytest.mark.parametrize("option", ["support=constraints.positive", "depends={'a': 'full'}"])
 def test_deterministic_options_need_a_shape(option):
     assert declared(f"@deterministic({option})\ndef x(a):\n    pass\n") == (
-        "deterministic node 'x' needs shape= when support=, index=, tokenizer=, vectorized= or depends= is set.\n"
+        "deterministic node 'x' needs shape= when support=, index=, tokenizer= or depends= is set.\n"
         "  declared at examples/model.py:1"
     )
 

@@ -355,9 +355,30 @@ def test_what_is_no_value_is_refused(result, first, last):
 def test_vectorized_results_need_a_leading_axis():
     x = node(name="x", vectorized=True)(lambda a, rng: a.mean())
     assert message(ShapeError, a, x) == (
-        "vectorized node 'x' returned shape (); 2 traces of event shape () are (2,).\n"
+        "vectorized node 'x' returned shape () for 2 traces of event shape ().\n"
         f"  declared at {x.where}\n  Return a leading trace axis, or remove vectorized=True."
     )
+
+
+def test_arrays_without_a_declared_shape_need_a_leading_axis_as_well():
+    x = deterministic(name="x", vectorized=True)(lambda a: a[:1])
+    assert message(ShapeError, a, x) == (
+        "vectorized node 'x' returned shape (1,) for 2 traces.\n"
+        f"  declared at {x.where}\n  Return a leading trace axis, or remove vectorized=True."
+    )
+
+
+@pytest.mark.parametrize("plates", [(), p])
+def test_an_array_without_a_declared_shape_is_no_variable_and_its_children_see_their_row(plates):
+    powers = deterministic(name="powers", vectorized=True, plates=plates)(lambda a: np.stack([a, a**2, a**3], 1))
+    x = node(name="x", plates=plates)(lambda powers: Normal(torch.as_tensor(powers), 1e-6))
+    alone = deterministic(name="powers", plates=plates)(lambda a: np.array([a, a**2, a**3]))
+    graph = Graph(a, powers, x)
+    assert graph.variables == ("a", "x")
+    traces = graph.simulate(5, seed=0, progress=False)
+    expected = traces["a"].reshape(5, *[1] * (traces["x"].ndim - 1)) ** np.arange(1, 4)
+    np.testing.assert_allclose(traces["x"], np.broadcast_to(expected, traces["x"].shape), atol=1e-5)
+    np.testing.assert_allclose(Graph(a, alone, x).log_prob(traces), graph.log_prob(traces), rtol=1e-6)
 
 
 def test_vectorized_functions_that_mix_traces_are_refused():
