@@ -64,13 +64,12 @@ def test_what_is_measured_is_written(tmp_path, monkeypatch):
     monkeypatch.setattr(functions, "SIMULATIONS", 60)
     monkeypatch.setattr(functions, "DATA_SETS", 4)
     monkeypatch.setattr(functions, "POINTS", (2,))
-    monkeypatch.setattr(
-        functions, "fit", lambda graph, **options: sg.fit(graph, preset=sg.Settings(steps=5), **options)
-    )
+    monkeypatch.setattr(functions, "SETTINGS", sg.Settings(steps=5))
     monkeypatch.setattr(functions.measure, "__defaults__", (4, 9))
     functions.main(str(tmp_path), "20", "volterra")
     found = json.loads((tmp_path / "functions.json").read_text())["graphs"]["volterra"]
     assert len(found["points"]["2"]["quantities"]) == 4 + 2 * 5
+    assert "Training: 60 traces, width 48, 5 steps, " in (tmp_path / "functions.md").read_text()
     assert "| 2 | rates[0] |" in (tmp_path / "functions.md").read_text()
 
 
