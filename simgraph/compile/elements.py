@@ -3,15 +3,19 @@ r"""One token for each number.
 With the bijection :math:`b` of the support, centre :math:`m` and scale :math:`s`, the token of a real element is
 :math:`(b(v) - m) / s`; where the training values are heavy-tailed the standardised value passes through
 :math:`\operatorname{asinh}` first. Statistics are fitted per event element and pooled over plates, whose elements are
-exchangeable.
+exchangeable. Values that come up again and again, such as exact zeros, have zones of their own beside the rest
+(:mod:`simgraph.compile.atoms`).
 """
 
 from __future__ import annotations
+
+import math
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from simgraph.compile.atoms import MARGIN, WIDTH, apart, frequent, sides, zone
 from simgraph.compile.counts import Cells
 from simgraph.compile.standardise import standardise
 from simgraph.compile.tokenizer import Tokenizer
@@ -39,12 +43,13 @@ class Elements(Tokenizer):
 
     def fit(self, values: np.ndarray, present: np.ndarray) -> Elements:
         free = self._unconstrain(torch.as_tensor(values, dtype=torch.float64)).numpy()
-        flat = free.reshape(-1, self.num_tokens)
+        flat, plain = (array.reshape(-1, self.num_tokens) for array in (free, np.asarray(values)))
         exists = present.reshape(-1, self.num_tokens)
         # Where training values lie at the very edge there is mass, and draws there are no leaks.
-        edge = self._beyond(torch.from_numpy(free)).numpy().reshape(-1, self.num_tokens) & exists
+        edge = self._beyond(torch.from_numpy(free)).numpy().reshape(-1, self.num_tokens)
         columns = [
-            standardise(flat[exists[:, i], i]) | {"edge": float(edge[:, i].any())} for i in range(self.num_tokens)
+            self._column(plain[here, i], flat[here, i], edge[here, i])
+            for i, here in ((i, exists[:, i]) for i in range(self.num_tokens))
         ]
         if self.counts:
             # As training sees them: spread over their cells, which matters where nearly all of them are equal.
@@ -53,12 +58,31 @@ class Elements(Tokenizer):
             for i, column in enumerate(columns):
                 if not column["constant"]:
                     column |= standardise(spread.reshape(flat.shape)[exists[:, i], i])
-        names = ("centre", "scale", "heavy", "mean", "sd", "constant", "edge")
-        return Elements(self.variable, {n: np.array([c[n] for c in columns]) for n in names})
+        return Elements(self.variable, {name: np.array([c[name] for c in columns]) for name in columns[0]})
+
+    def _column(self, values: np.ndarray, free: np.ndarray, edge: np.ndarray) -> dict[str, float]:
+        """Returns the statistics of one element from its values, these unconstrained, and which lie at an edge."""
+        atoms = frequent(values) if self.variable.atomic else []
+        rest = ~np.isin(values, atoms)
+        below, above = sides(atoms, values[rest])
+        found = standardise(free[rest]) | {"edge": float(edge[rest].any())}
+        found |= {"has_below": float(below is not None), "below": 0.0 if below is None else below}
+        found |= {"has_above": float(above is not None), "above": 0.0 if above is None else above}
+        if not atoms:
+            return found | {"floor": 0.0, "ceiling": 0.0}
+        room = _bend(
+            torch.from_numpy(free[rest]), *(torch.tensor(found[name]) for name in ("centre", "scale", "heavy"))
+        )
+        floor, ceiling = apart(float(room.min()), float(room.max()))
+        ends = {atom: (floor, -1) if atom == below else (ceiling, 1) for atom in atoms}
+        zones = [zone(torch.tensor(end), sign, None, torch.Size()).item() for end, sign in ends.values()]
+        counts = [float((values == atom).sum()) for atom in atoms]
+        together = np.concatenate([room.numpy(), np.repeat(zones, np.array(counts, dtype=int))])
+        variance = together.var() + WIDTH**2 / 12 * sum(counts) / len(values)
+        return found | {"floor": floor, "ceiling": ceiling, "mean": float(together.mean()), "sd": float(variance**0.5)}
 
     def tokenize(self, values: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        free = self._unconstrain(values, generator)
-        return self._standard(free.reshape(*self.lead(values), self.num_tokens)).float().unsqueeze(-1)
+        return self._tokens(values, generator).float().unsqueeze(-1)
 
     def log_scale(self, values: Tensor) -> Tensor:
         s, lead = self._tensors(), self.lead(values)
@@ -66,7 +90,9 @@ class Elements(Tokenizer):
         slope = self._cells().log_abs_det(values + 0.5) if self.counts else self.variable.support.log_abs_det(values)
         z = (free - s["centre"]) / s["scale"]
         bent = torch.where(s["heavy"] > 0, -0.5 * z.square().log1p(), 0.0)
-        return slope.reshape(*lead, self.num_tokens) + bent - (s["scale"] * s["sd"]).log()
+        slope = slope.reshape(*lead, self.num_tokens) + bent - s["scale"].log()
+        below, above = self._atoms(values)
+        return torch.where(below | above, -math.log(WIDTH), slope) - s["sd"].log()
 
     def cells(self, counts: Tensor) -> Tensor:
         """Returns where the cells of counts (..., *event_shape) begin and end, as tokens (..., num_tokens, 2).
@@ -78,11 +104,20 @@ class Elements(Tokenizer):
         ends = []
         for end, open_end, infinity in ((counts, below, -torch.inf), (counts + 1, above, torch.inf)):
             free = self._cells().unconstrain(end).reshape(*lead, self.num_tokens)
-            ends.append(torch.where(open_end.reshape(free.shape), infinity, self._standard(free)))
+            ends.append(torch.where(open_end.reshape(free.shape), infinity, self._standard(self._bent(free))))
         return torch.stack(ends, -1)
 
     def detokenize(self, tokens: Tensor) -> Tensor:
-        return self._constrain(self._free(tokens))
+        s, (below, above) = self._tensors(), self._in_zones(tokens)
+        values = self._constrain(self._free(tokens))
+        for atom, here in (("below", below), ("above", above)):
+            values = torch.where(self._shaped(here), self._shaped(s[atom]), values)
+        return values
+
+    def rounded(self, values: Tensor) -> Tensor:
+        out = super().rounded(values)
+        below, above = self._atoms(values)
+        return torch.where(self._shaped(below | above), values.to(out.dtype), out)
 
     def places(self, tokens: Tensor) -> Tensor:
         """Maps tokens (..., num_tokens, 1) of counts to float64 places in their cells: those of k lie in [k, k + 1]."""
@@ -90,25 +125,66 @@ class Elements(Tokenizer):
 
     def leaked(self, tokens: Tensor) -> Tensor:
         beyond = self._beyond(self._free(tokens)).reshape(tokens.shape[:-1])
-        return beyond & (self._tensors()["edge"] == 0)
+        below, above = self._in_zones(tokens)
+        return beyond & (self._tensors()["edge"] == 0) & ~(below | above)
 
     def _beyond(self, free: Tensor) -> Tensor:
         """Tells which unconstrained values lie beyond the skin of a finite interval; those of counts never do."""
         return torch.zeros_like(free, dtype=torch.bool) if self.counts else self.variable.support.beyond(free)
 
-    def _standard(self, free: Tensor) -> Tensor:
-        """Returns float64 tokens of unconstrained values, both (..., num_tokens)."""
+    def _tokens(self, values: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """Returns tokens in double precision, (..., num_tokens)."""
+        free = self._unconstrain(values, generator).reshape(*self.lead(values), self.num_tokens)
+        return self._standard(self._set_apart(self._bent(free), values, generator))
+
+    def _bent(self, free: Tensor) -> Tensor:
+        """Returns centred and scaled unconstrained values (..., num_tokens), bent where their tails are heavy."""
         s = self._tensors()
-        z = (free - s["centre"]) / s["scale"]
-        return (torch.where(s["heavy"] > 0, torch.asinh(z), z) - s["mean"]) / s["sd"]
+        return _bend(free, s["centre"], s["scale"], s["heavy"])
+
+    def _standard(self, places: Tensor) -> Tensor:
+        """Returns float64 tokens of places, both (..., num_tokens)."""
+        s = self._tensors()
+        return (places - s["mean"]) / s["sd"]
+
+    def _places(self, tokens: Tensor) -> Tensor:
+        """Inverts :meth:`_standard`: tokens (..., num_tokens, 1) -> places (..., num_tokens)."""
+        s = self._tensors()
+        return tokens.squeeze(-1).double() * s["sd"] + s["mean"]
 
     def _free(self, tokens: Tensor) -> Tensor:
         """Returns unconstrained values (..., *event_shape) of tokens."""
-        s = self._tensors()
-        z = tokens.squeeze(-1).double() * s["sd"] + s["mean"]
+        s, z = self._tensors(), self._places(tokens)
         z = torch.where(s["heavy"] > 0, torch.sinh(z), z)
         free = torch.where(s["constant"] > 0, s["centre"], z * s["scale"] + s["centre"])
         return free.reshape(*tokens.shape[:-2], *self.variable.event_shape)
+
+    def _atoms(self, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Tells which values (..., *event_shape) are the atom below the rest, and above it: (..., num_tokens)."""
+        s, flat = self._tensors(), values.reshape(*self.lead(values), self.num_tokens).float()
+        return (
+            (s["has_below"] > 0) & (flat == s["below"].float()),
+            (s["has_above"] > 0) & (flat == s["above"].float()),
+        )
+
+    def _in_zones(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
+        """Tells which tokens lie in the zone below the rest, and above it: (..., num_tokens)."""
+        s, places = self._tensors(), self._places(tokens)
+        return (s["has_below"] > 0) & (places < s["floor"]), (s["has_above"] > 0) & (places > s["ceiling"])
+
+    def _set_apart(self, places: Tensor, values: Tensor, generator: torch.Generator | None) -> Tensor:
+        """Moves atoms to their zones, and keeps all else out of them: places (..., num_tokens)."""
+        s, (below, above) = self._tensors(), self._atoms(values)
+        if not (s["has_below"] + s["has_above"]).any():
+            return places
+        places = torch.where(s["has_below"] > 0, places.maximum(s["floor"] + MARGIN), places)
+        places = torch.where(s["has_above"] > 0, places.minimum(s["ceiling"] - MARGIN), places)
+        places = torch.where(below, zone(s["floor"], -1, generator, places.shape), places)
+        return torch.where(above, zone(s["ceiling"], 1, generator, places.shape), places)
+
+    def _shaped(self, flat: Tensor) -> Tensor:
+        """Returns (..., num_tokens) as (..., *event_shape)."""
+        return flat.reshape((*flat.shape[:-1], *self.variable.event_shape))
 
     def _unconstrain(self, values: Tensor, generator: torch.Generator | None = None) -> Tensor:
         if not self.counts:
@@ -128,3 +204,8 @@ class Elements(Tokenizer):
 
     def _tensors(self) -> dict[str, Tensor]:
         return {name: torch.as_tensor(array, dtype=torch.float64) for name, array in self.statistics.items()}
+
+
+def _bend(free: Tensor, centre: Tensor, scale: Tensor, heavy: Tensor) -> Tensor:
+    z = (free - centre) / scale
+    return torch.where(heavy > 0, torch.asinh(z), z)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import itertools
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -51,6 +51,8 @@ class Variable:
         joint_dim: Number of trailing event axes whose elements depend on one another given the parents;
             elements along the other event axes are independent given the parents.
         tokenizer: How a value becomes tokens; None for one token an element.
+        atomic: Whether single values of a continuous variable may have a probability: the law of a black box is not
+            known, that of a distribution has a density. Matters for fitting alone.
     """
 
     name: str
@@ -59,6 +61,7 @@ class Variable:
     support: Support
     joint_dim: int
     tokenizer: TokenizerSpec | None = None
+    atomic: bool = field(default=False, compare=False)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -106,7 +109,8 @@ def probe(graph: Graph, traces: Traces) -> dict[str, Variable]:
         else:
             support, joint = Support("interval", np.array(-np.inf), np.array(np.inf)), len(event_shape)
         joint = max(joint, support.event_dim)
-        variables[name] = Variable(name, node.plate_shape, event_shape, support, joint, node.tokenizer)
+        atomic = node.kind != "distribution" and node.tokenizer is None and support.kind == "interval"
+        variables[name] = Variable(name, node.plate_shape, event_shape, support, joint, node.tokenizer, atomic)
     return variables
 
 

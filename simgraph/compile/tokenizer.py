@@ -71,6 +71,10 @@ class Tokenizer(ABC):
     def detokenize(self, tokens: Tensor) -> Tensor:
         """Maps tokens back to float64 values in the support."""
 
+    def rounded(self, values: Tensor) -> Tensor:
+        """Returns float64 values (..., *event_shape) in the type that users see; see :meth:`Support.rounded`."""
+        return self.variable.support.rounded(values)
+
     @abstractmethod
     def log_scale(self, values: Tensor) -> Tensor:
         """Returns log |det d token / d value| of each token, float64 (..., num_tokens).

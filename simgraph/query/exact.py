@@ -136,7 +136,7 @@ def corrected(
         layout = query.trained.compiled.layout
         for name in unknown:
             together = torch.cat([piece.values[name] for piece in pieces])
-            values[name] = layout.tokenizers[name].variable.support.rounded(together)
+            values[name] = layout.tokenizers[name].rounded(together)
     values |= _below(query, graph, asked, values, num_samples, integer_seed(seed, "below"))
     doubts = [f"{f'row {row}: ' if query.batched else ''}{p.doubt}" for row, p in enumerate(pieces) if p.doubt]
     if doubts:
@@ -269,9 +269,7 @@ def _below(
         traces = part.simulate(size, given=rows, seed=seed, progress=False)
     else:
         traces = part.simulate(size, seed=seed, progress=False)
-    return {
-        name: layout.tokenizers[name].variable.support.rounded(torch.from_numpy(traces[name]).double()) for name in rest
-    }
+    return {name: layout.tokenizers[name].rounded(torch.from_numpy(traces[name]).double()) for name in rest}
 
 
 def _doubt(possible: float, share: float, outcome: Outcome) -> str:

@@ -71,9 +71,9 @@ class Question:
 
     def given_rows(self, name: str, num_samples: int) -> Tensor:
         """Returns a wholly given value once for each draw: (size * num_samples, *plate sizes, *event_shape)."""
-        variable = self.trained.compiled.layout.tokenizers[name].variable
-        given = variable.support.rounded(torch.from_numpy(self.evidence[name].values))
-        return given.expand(self.size, *variable.shape).repeat_interleave(num_samples, 0)
+        tokenizer = self.trained.compiled.layout.tokenizers[name]
+        given = tokenizer.rounded(torch.from_numpy(self.evidence[name].values))
+        return given.expand(self.size, *tokenizer.variable.shape).repeat_interleave(num_samples, 0)
 
     def arranged(self, rows: Tensor) -> Tensor:
         """Returns rows of all pieces of evidence as draws: ([batch,] num_samples, *plate sizes, *event_shape)."""
@@ -145,7 +145,7 @@ class Question:
             out = torch.where(seen, torch.from_numpy(piece.values).unsqueeze(1), out)
         if name in self.looked:
             out = out.index_select(1 + len(variable.plate_shape), torch.from_numpy(self.looked[name]))
-        rounded = variable.support.rounded(out)
+        rounded = layout.tokenizers[name].rounded(out)
         return rounded if self.batched else rounded[0]
 
 

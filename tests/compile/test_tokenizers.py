@@ -86,8 +86,7 @@ def test_the_log_scale_is_the_slope_of_tokens(values, options):
     values = tensor(values[:20])
     step = 1e-6 * values.abs().clamp_min(1e-3)
     # In double precision: tokens themselves are rounded to single precision.
-    exact = lambda at: tokenizer._standard(tokenizer._unconstrain(at).reshape(*at.shape[: -len(shape) or None], -1))  # noqa: E731
-    shape = tokenizer.variable.event_shape
+    shape, exact = tokenizer.variable.event_shape, tokenizer._tokens
     slope = (exact(values + step) - exact(values - step)) / (2 * step).reshape(*values.shape[: -len(shape) or None], -1)
     # Central differences: the third derivative times step^2, and rounding 1e-16 / 1e-6.
     assert torch.allclose(tokenizer.log_scale(values), slope.log(), atol=1e-5)
