@@ -120,7 +120,8 @@ def _of_distribution(
     """Returns the hull of a distribution node's supports, and the number of its joint event axes."""
     parents = dict(node.signature.parents)
     if any(graph[parent].is_opaque or graph[parent].index is not None for parent in parents.values()):
-        return _as_run(graph, node, event_ndim) or _of_draws(traces[node.name], event_ndim), event_ndim
+        support, joint = _as_run(graph, node, event_ndim)
+        return support or _of_draws(traces[node.name], event_ndim), joint
     if node.index is not None:
         return _of_function(graph, node, traces, event_ndim), event_ndim
     complete = np.ones(traces.num_simulations, dtype=bool)
@@ -165,22 +166,29 @@ def _of_function(graph: Graph, node: Node, traces: Traces, event_ndim: int) -> S
     return _of_few(found, event_ndim)
 
 
-def _as_run(graph: Graph, node: Node, event_ndim: int) -> Support | None:
-    """Returns the support of a node below an object or a function, which no trace holds; None if no run shows it."""
+def _as_run(graph: Graph, node: Node, event_ndim: int) -> tuple[Support | None, int]:
+    """Returns the support of a node below an object or a function, which no trace holds, and its joint event axes.
+
+    The support is None if no run shows it; then all axes count as joint.
+    """
     found: list[Support] = []
+    joint: list[int] = []
 
     @functools.wraps(node.function)
     def recorded(*args: Any, **kwargs: Any) -> Any:
         distribution = node.function(*args, **kwargs)
         found.append(_support(distribution, node.name))
+        joint.append(_joint_dim(distribution))
         return distribution
 
     above = graph.prune(node.name)
     try:
         few_traces(Graph(*(replace(own, function=recorded) if own is node else own for own in above.values())), _RUNS)
     except (SimulationError, RuntimeError):  # nothing ran, or the bounds are tensors that tell no numbers
-        return None
-    return _of_few(found, event_ndim) if found else None
+        return None, event_ndim
+    # Values of a function depend on one another, whatever their distribution says of the points together.
+    together = event_ndim if node.index is not None else max(joint, default=event_ndim)
+    return (_of_few(found, event_ndim) if found else None), together
 
 
 def _of_few(found: list[Support], event_ndim: int) -> Support:

@@ -164,6 +164,19 @@ def test_a_function_that_cannot_be_traced_is_full_and_says_why():
     assert origins(graph)["y", "theta"] == ("assumed", "it receives the object 'orbit'")
 
 
+@pytest.mark.parametrize("vectorized", [False, True])
+def test_what_is_drawn_around_an_object_is_independent_along_its_batch_shape(vectorized):
+    orbit = deterministic(name="orbit", vectorized=vectorized)(lambda theta: theta + 1.0)
+    y = node(name="y")(lambda orbit: Normal(torch.as_tensor(orbit).float(), 1.0))
+    z = node(name="z")(lambda orbit: MultivariateNormal(torch.as_tensor(orbit).float(), torch.eye(3)))
+    graph = Graph(theta, orbit, y, z)
+    everything = "theta[0] theta[1] theta[2]"
+    assert drawn_from(graph, "y") == {f"y[{i}]": everything for i in range(3)}
+    assert origins(graph)["y", "y"] == ("declared", "by the batch shape of its distribution")
+    assert drawn_from(graph, "z") == {"z[0] z[1] z[2]": everything}
+    assert origins(graph)["z", "z"][0] == "assumed"
+
+
 def test_a_declaration_helps_where_a_trace_cannot():
     @node(depends={"theta": "elementwise"})
     def x(theta):
