@@ -26,4 +26,4 @@ def test_a_measurement_of_a_hardly_trained_model():
 def test_its_tasks_can_be_answered_exactly():
     for name in exact.TASKS:
         graph = find_task(name).graph
-        assert {graph[node].kind for node in graph} == {"distribution"}, name
+        assert "simulator" not in {graph[node].kind for node in graph}, name
