@@ -18,8 +18,8 @@ def end_of(history: History, settings: Settings, time_limit: float) -> str:
         losses = history["validation_loss"]
         if history[-1]["seconds"] >= time_limit:
             return "time"
-        if len(losses) - 1 - losses.index(min(losses)) >= settings.patience:
-            return "patience"
         if history[-1]["step"] >= settings.steps:
             return "steps"
+        if len(losses) - 1 - losses.index(min(losses)) >= settings.patience:
+            return "patience"
     raise TrainingError("the training was interrupted or broke off; its run is not kept.")

@@ -57,6 +57,7 @@ def test_what_ended_a_training_is_told():
     assert end_of(rows(3, 2, 1), settings, time_limit=3) == "time"
     assert end_of(rows(3, 4, 5), settings, time_limit=10) == "patience"
     assert end_of(rows(3, 2, 1), replace(settings, steps=30), time_limit=10) == "steps"
+    assert end_of(rows(3, 4, 5), replace(settings, steps=30), time_limit=10) == "steps"
     for history in (rows(3, 2, 1), History()):
         with pytest.raises(TrainingError, match="interrupted or broke off; its run is not kept"):
             end_of(history, settings, time_limit=10)
