@@ -140,7 +140,7 @@ def simulated(task: Task, count: int, data_sets: int) -> tuple[dict[str, np.ndar
     """Returns the truth of simulated data sets by name, and what is seen of them."""
     rng = np.random.default_rng([SEED, count])
     asked, at = len(task.times), {}
-    for name in {*task.observed, *task.asked}:
+    for name in dict.fromkeys((*task.observed, *task.asked)):  # in order, as random numbers are drawn
         index = task.graph[name].index
         assert index is not None
         seen = np.sort(rng.uniform(index.low[0], index.high[0], size=(data_sets, count)), 1)

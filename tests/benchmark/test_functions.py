@@ -51,6 +51,14 @@ def test_the_band_holds_uniform_ranks_and_refuses_others():
     assert narrow["beyond"] > 0.1
 
 
+def test_data_sets_are_the_same_in_every_process():
+    _, evidence = functions.simulated(functions.TASKS["sird"], 3, 2)
+    first = [evidence[name][0].points[0] for name in ("infected", "recovered", "dead")]
+    rng = np.random.default_rng([functions.SEED, 3])
+    expected = [np.sort(rng.uniform(0, 50, size=(2, 3)), 1)[0, 0] for _ in first]
+    np.testing.assert_array_equal(first, expected)
+
+
 def test_curves_belong_to_their_truth():
     task = functions.TASKS["volterra"]
     truth, evidence = functions.simulated(task, 3, 4)
