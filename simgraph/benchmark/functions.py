@@ -182,7 +182,7 @@ def report(found: Mapping[str, Any]) -> str:
         "",
         "Written by `python -m simgraph.benchmark.functions docs`. `volterra` is the unstructured Lotka-Volterra task,"
         " `sird` an epidemic with a contact rate that is a function of time, both of Gloeckler et al. (2024) and in"
-        f" `simgraph/benchmark`. One model each, from traces with 1 to 40 points of each function. Of"
+        " `simgraph/benchmark`. One model each, from traces with 1 to 40 points of each function. Of"
         f" {DATA_SETS} simulated data sets, with so many observed points of each function, the parameters and the"
         f" functions at five times are asked for, {DRAWS} draws each. Inside: the ranks of the truth lie within the"
         f" simultaneous {CONFIDENCE:.0%} band of uniform ranks (a hundredth of right answers leave it); beyond tells by"

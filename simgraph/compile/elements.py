@@ -9,13 +9,11 @@ exchangeable. Values that come up again and again, such as exact zeros, have zon
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 import torch
 from torch import Tensor
 
-from simgraph.compile.atoms import MARGIN, WIDTH, apart, frequent, sides, zone
+from simgraph.compile.atoms import WIDTH, frequent, room_for, zones
 from simgraph.compile.counts import Cells
 from simgraph.compile.standardise import standardise
 from simgraph.compile.tokenizer import Tokenizer
@@ -64,22 +62,15 @@ class Elements(Tokenizer):
         """Returns the statistics of one element from its values, these unconstrained, and which lie at an edge."""
         atoms = frequent(values) if self.variable.atomic else []
         rest = ~np.isin(values, atoms)
-        below, above = sides(atoms, values[rest])
         found = standardise(free[rest]) | {"edge": float(edge[rest].any())}
-        found |= {"has_below": float(below is not None), "below": 0.0 if below is None else below}
-        found |= {"has_above": float(above is not None), "above": 0.0 if above is None else above}
-        if not atoms:
-            return found | {"floor": 0.0, "ceiling": 0.0}
-        room = _bend(
-            torch.from_numpy(free[rest]), *(torch.tensor(found[name]) for name in ("centre", "scale", "heavy"))
-        )
-        floor, ceiling = apart(float(room.min()), float(room.max()))
-        ends = {atom: (floor, -1) if atom == below else (ceiling, 1) for atom in atoms}
-        zones = [zone(torch.tensor(end), sign, None, torch.Size()).item() for end, sign in ends.values()]
-        counts = [float((values == atom).sum()) for atom in atoms]
-        together = np.concatenate([room.numpy(), np.repeat(zones, np.array(counts, dtype=int))])
-        variance = together.var() + WIDTH**2 / 12 * sum(counts) / len(values)
-        return found | {"floor": floor, "ceiling": ceiling, "mean": float(together.mean()), "sd": float(variance**0.5)}
+        places = _bend(torch.from_numpy(free), *(torch.as_tensor(found[n]) for n in ("centre", "scale", "heavy")))
+        found |= room_for(atoms, values[rest], places.numpy()[rest])
+        if atoms:
+            for zone in zones({name: np.array(value) for name, value in found.items()}):
+                places = zone.moved(places, torch.from_numpy(values), None)
+            variance = places.var(correction=0) + WIDTH**2 / 12 * (~rest).mean()  # atoms fill their zones
+            found |= {"mean": float(places.mean()), "sd": float(variance.sqrt())}
+        return found
 
     def tokenize(self, values: Tensor, generator: torch.Generator | None = None) -> Tensor:
         return self._tokens(values, generator).float().unsqueeze(-1)
@@ -90,15 +81,17 @@ class Elements(Tokenizer):
         slope = self._cells().log_abs_det(values + 0.5) if self.counts else self.variable.support.log_abs_det(values)
         z = (free - s["centre"]) / s["scale"]
         bent = torch.where(s["heavy"] > 0, -0.5 * z.square().log1p(), 0.0)
-        slope = slope.reshape(*lead, self.num_tokens) + bent - s["scale"].log()
-        below, above = self._atoms(values)
-        return torch.where(below | above, -math.log(WIDTH), slope) - s["sd"].log()
+        return slope.reshape(*lead, self.num_tokens) + bent - (s["scale"] * s["sd"]).log()
 
-    def cells(self, counts: Tensor) -> Tensor:
-        """Returns where the cells of counts (..., *event_shape) begin and end, as tokens (..., num_tokens, 2).
+    def cells(self, values: Tensor) -> Tensor:
+        """Returns where the cells of values (..., *event_shape) begin and end, as tokens (..., num_tokens, 2).
 
-        The outermost cells reach to infinity, so that all cells together are everything.
+        The probability of a count, or of an atom, is that of its cell. Other values have densities, and empty cells.
+        The outermost cells of counts, and the zones of atoms, reach to infinity: all of them together are everything.
         """
+        return self._cells_of_counts(values) if self.counts else self._cells_of_atoms(values)
+
+    def _cells_of_counts(self, counts: Tensor) -> Tensor:
         lead, support = self.lead(counts), self.variable.support
         below, above = counts <= torch.as_tensor(support.low), counts >= torch.as_tensor(support.high)
         ends = []
@@ -107,17 +100,26 @@ class Elements(Tokenizer):
             ends.append(torch.where(open_end.reshape(free.shape), infinity, self._standard(self._bent(free))))
         return torch.stack(ends, -1)
 
+    def _cells_of_atoms(self, values: Tensor) -> Tensor:
+        flat = values.reshape(*self.lead(values), self.num_tokens)
+        found = torch.zeros(*flat.shape, 2, dtype=torch.float64)
+        for zone in zones(self.statistics):
+            ends = torch.stack([self._standard(zone.end), torch.full_like(zone.end, zone.sign * torch.inf)], -1)
+            found = torch.where(zone.holds(flat).unsqueeze(-1), ends.sort(-1).values, found)
+        return found
+
     def detokenize(self, tokens: Tensor) -> Tensor:
-        s, (below, above) = self._tensors(), self._in_zones(tokens)
         values = self._constrain(self._free(tokens))
-        for atom, here in (("below", below), ("above", above)):
-            values = torch.where(self._shaped(here), self._shaped(s[atom]), values)
+        for zone in zones(self.statistics):
+            values = torch.where(self._shaped(zone.covers(self._places(tokens))), self._shaped(zone.atom), values)
         return values
 
     def rounded(self, values: Tensor) -> Tensor:
         out = super().rounded(values)
-        below, above = self._atoms(values)
-        return torch.where(self._shaped(below | above), values.to(out.dtype), out)
+        for zone in zones(self.statistics):  # an atom may lie at a bound, from which other values keep away
+            atoms = zone.holds(values.reshape(*self.lead(values), self.num_tokens))
+            out = torch.where(self._shaped(atoms), values.to(out.dtype), out)
+        return out
 
     def places(self, tokens: Tensor) -> Tensor:
         """Maps tokens (..., num_tokens, 1) of counts to float64 places in their cells: those of k lie in [k, k + 1]."""
@@ -125,8 +127,9 @@ class Elements(Tokenizer):
 
     def leaked(self, tokens: Tensor) -> Tensor:
         beyond = self._beyond(self._free(tokens)).reshape(tokens.shape[:-1])
-        below, above = self._in_zones(tokens)
-        return beyond & (self._tensors()["edge"] == 0) & ~(below | above)
+        for zone in zones(self.statistics):
+            beyond = beyond & ~zone.covers(self._places(tokens))
+        return beyond & (self._tensors()["edge"] == 0)
 
     def _beyond(self, free: Tensor) -> Tensor:
         """Tells which unconstrained values lie beyond the skin of a finite interval; those of counts never do."""
@@ -134,8 +137,11 @@ class Elements(Tokenizer):
 
     def _tokens(self, values: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Returns tokens in double precision, (..., num_tokens)."""
-        free = self._unconstrain(values, generator).reshape(*self.lead(values), self.num_tokens)
-        return self._standard(self._set_apart(self._bent(free), values, generator))
+        flat = (*self.lead(values), self.num_tokens)
+        places = self._bent(self._unconstrain(values, generator).reshape(flat))
+        for zone in zones(self.statistics):
+            places = zone.moved(places, values.reshape(flat), generator)
+        return self._standard(places)
 
     def _bent(self, free: Tensor) -> Tensor:
         """Returns centred and scaled unconstrained values (..., num_tokens), bent where their tails are heavy."""
@@ -158,29 +164,6 @@ class Elements(Tokenizer):
         z = torch.where(s["heavy"] > 0, torch.sinh(z), z)
         free = torch.where(s["constant"] > 0, s["centre"], z * s["scale"] + s["centre"])
         return free.reshape(*tokens.shape[:-2], *self.variable.event_shape)
-
-    def _atoms(self, values: Tensor) -> tuple[Tensor, Tensor]:
-        """Tells which values (..., *event_shape) are the atom below the rest, and above it: (..., num_tokens)."""
-        s, flat = self._tensors(), values.reshape(*self.lead(values), self.num_tokens).float()
-        return (
-            (s["has_below"] > 0) & (flat == s["below"].float()),
-            (s["has_above"] > 0) & (flat == s["above"].float()),
-        )
-
-    def _in_zones(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
-        """Tells which tokens lie in the zone below the rest, and above it: (..., num_tokens)."""
-        s, places = self._tensors(), self._places(tokens)
-        return (s["has_below"] > 0) & (places < s["floor"]), (s["has_above"] > 0) & (places > s["ceiling"])
-
-    def _set_apart(self, places: Tensor, values: Tensor, generator: torch.Generator | None) -> Tensor:
-        """Moves atoms to their zones, and keeps all else out of them: places (..., num_tokens)."""
-        s, (below, above) = self._tensors(), self._atoms(values)
-        if not (s["has_below"] + s["has_above"]).any():
-            return places
-        places = torch.where(s["has_below"] > 0, places.maximum(s["floor"] + MARGIN), places)
-        places = torch.where(s["has_above"] > 0, places.minimum(s["ceiling"] - MARGIN), places)
-        places = torch.where(below, zone(s["floor"], -1, generator, places.shape), places)
-        return torch.where(above, zone(s["ceiling"], 1, generator, places.shape), places)
 
     def _shaped(self, flat: Tensor) -> Tensor:
         """Returns (..., num_tokens) as (..., *event_shape)."""

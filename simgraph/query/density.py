@@ -126,13 +126,12 @@ def token_density(
     scale = torch.zeros(tokens.shape[:2], dtype=torch.float64)
     for name, array in values.items():
         slots, tokenizer = layout.slots(name), layout.tokenizers[name]
-        if isinstance(tokenizer, Elements) and tokenizer.counts:
-            counts = torch.as_tensor(array, dtype=torch.float64)
-            cells[:, slots] = tokenizer.cells(counts).reshape(len(array), -1, 2)
-        else:
-            scale[:, slots] = layout.log_scale(name, array)
+        scale[:, slots] = layout.log_scale(name, array)
+        if isinstance(tokenizer, Elements):
+            cells[:, slots] = tokenizer.cells(torch.as_tensor(array, dtype=torch.float64)).reshape(len(array), -1, 2)
+    has_density = (states == LATENT) & (cells[..., 0] == cells[..., 1])  # the others have probabilities
     found, estimated = log_likelihood(trained.compiled, trained.denoiser, tokens, states, cells, flow)
-    return found + (scale * (states == LATENT)).sum(1), estimated
+    return found + torch.where(has_density, scale, 0.0).sum(1), estimated
 
 
 def merged(compiled: Compiled, values: Mapping[str | Node, Any] | None, named: Mapping[str, Any]) -> dict[str, Any]:

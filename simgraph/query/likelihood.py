@@ -45,7 +45,8 @@ def log_likelihood(
         denoiser: The trained denoiser.
         values: Tokens (rows, tokens, width): the evidence, and the values whose density is asked for.
         states: Condition states (rows, tokens); ``values`` of latent tokens are what is asked about.
-        cells: Where the cells of latent counts begin and end, float64 (rows, tokens, 2).
+        cells: Where the cells of latent values begin and end that have probabilities, float64 (rows, tokens, 2);
+            empty ones for values that have densities.
         flow: How densities are computed.
 
     Returns:
@@ -54,28 +55,35 @@ def log_likelihood(
     """
     keep_freed_memory()
     found = torch.zeros(len(values), dtype=torch.float64)
-    kinds, which = torch.unique(states, dim=0, return_inverse=True)
+    discrete = (compiled.layout.classes[compiled.layout.ids] > 0) | (cells[..., 0] < cells[..., 1])
+    kinds, which = torch.unique(torch.stack([states, discrete.long()], 1), dim=0, return_inverse=True)
     estimated = False
     with one_thread(), ThreadPoolExecutor(os.cpu_count() or 1) as pool:
-        for number, kind in enumerate(kinds):
+        for number, (kind, apart) in enumerate(kinds):
             rows = (which == number).nonzero().flatten()
-            chain = _Chain(compiled, denoiser, kind, flow, pool)
+            chain = _Chain(compiled, denoiser, kind, apart > 0, flow, pool)
             found[rows] = chain.log_density(values[rows], cells[rows])
             estimated |= chain.estimated
     return found, estimated
 
 
 class _Chain:
-    """The chain rule for rows of one condition state."""
+    """The chain rule for rows of one condition state, in which the same tokens (tokens,) have probabilities."""
 
     def __init__(
-        self, compiled: Compiled, denoiser: Denoiser, states: Tensor, flow: Flow, pool: ThreadPoolExecutor
+        self,
+        compiled: Compiled,
+        denoiser: Denoiser,
+        states: Tensor,
+        discrete: Tensor,
+        flow: Flow,
+        pool: ThreadPoolExecutor,
     ) -> None:
         self.compiled, self.denoiser, self.flow, self.pool = compiled, denoiser, flow, pool
         self.evidence = torch.where(states == LATENT, ABSENT, states)
         self.latent = [slot for slot in compiled.layout.canonical if states[slot] == LATENT]
         self.classes = compiled.layout.classes[compiled.layout.ids]
-        self.discrete = discrete_slots(compiled)
+        self.discrete = discrete
         self.estimated = False
 
     def log_density(self, values: Tensor, cells: Tensor) -> Tensor:

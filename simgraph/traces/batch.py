@@ -95,7 +95,7 @@ def as_array(value: Any, node: Node | None = None) -> np.ndarray:
     advice = (
         "A node with rng returns a value: draw it, or remove the parameter rng."
         if isinstance(value, Distribution)
-        else "Return numbers of one fixed shape; for any other object use @deterministic without shape."
+        else "Return numbers of one fixed shape; for other objects use @deterministic without shape= and vectorized=."
     )
     raise NodeReturnError(f"node {node.name!r} returned {kind}.\n  declared at {node.where}\n  {advice}")
 

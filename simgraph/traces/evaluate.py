@@ -40,7 +40,9 @@ def draws_in_blocks(node: Node) -> bool:
     return node.kind == "distribution" or node.vectorized
 
 
-def evaluate(node: Node, inputs: Inputs, seed: int, tick: Callable[[], Any] = lambda: None) -> Batch:
+def evaluate(
+    node: Node, inputs: Inputs, seed: int, tick: Callable[[], Any] = lambda: None, *, trusted: bool = False
+) -> Batch:
     """Evaluates a node for many traces.
 
     Args:
@@ -48,6 +50,7 @@ def evaluate(node: Node, inputs: Inputs, seed: int, tick: Callable[[], Any] = la
         inputs: Its parents' values.
         seed: Seed of the simulation.
         tick: Called after each trace that is run by itself.
+        trusted: Whether a vectorised node is known to keep its promise, so that it is not checked again.
 
     Returns:
         The values, and the traces that failed.
@@ -68,7 +71,7 @@ def evaluate(node: Node, inputs: Inputs, seed: int, tick: Callable[[], Any] = la
             pass
         return _checked(node, inputs, run_loop(node, inputs, distribution_draw(node, seed), tick))
     if node.vectorized:
-        return _checked(node, inputs, run_vectorized(node, inputs, seed))
+        return _checked(node, inputs, run_vectorized(node, inputs, seed, trusted=trusted))
     return _checked(node, inputs, run_loop(node, inputs, function_value(node, seed), tick))
 
 

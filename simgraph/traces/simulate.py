@@ -103,7 +103,10 @@ def simulate(
 
     one_by_one = [name for name, node in graph.items() if not draws_in_blocks(node)]
     # Opaque objects of all traces can be large; they are kept for one block at a time.
-    heavy = any(node.is_opaque or (node.index is not None and graph.children(name)) for name, node in graph.items())
+    heavy = any(
+        (node.is_opaque and not node.vectorized) or (node.index is not None and graph.children(name))
+        for name, node in graph.items()
+    )
     step = BLOCK if heavy else num_simulations
     parts: list[_Run] = []
     with tqdm(
