@@ -27,8 +27,8 @@ from simgraph.compile.compiled import DEFAULT_DEPTH
 from simgraph.compile.edges import EdgeList
 from simgraph.compile.masks import ABSENT, LATENT, OBSERVED, MaskRule
 from simgraph.graph.dependence import Families
+from simgraph.processor import tuned
 from simgraph.simformer import Architecture
-from simgraph.threads import one_thread
 from simgraph.traces.seeds import torch_stream
 from simgraph.train import Settings
 from simgraph.train.conditions import Pool
@@ -63,7 +63,7 @@ def masks(tokens: int = TOKENS, count: int = STATES) -> list[dict[str, Any]]:
     for name, families in graphs(tokens).items():
         rule, size = MaskRule(families), families.members.shape[1]
         states = random_states(size, count + 2, torch_stream(SEED, "mask_speed", tokens))
-        with one_thread():
+        with tuned():
             times = [seconds(partial(rule.edge_mask, state[None], DEFAULT_DEPTH)) for state in states]
         warm = [1e3 * value for value in times[2:]]
         rows.append(
@@ -130,7 +130,7 @@ def chains(lengths: Sequence[int] = LENGTHS, depths: Sequence[int] = DEPTHS, rep
         compiling = statistics.median(times)
         states = torch.full((1, length), LATENT)
         for depth in depths:
-            with one_thread():
+            with tuned():
                 pairs = int(rule.edge_mask(states, depth).sum())  # also warms up
                 times = [seconds(partial(rule.edge_mask, states, depth)) for _ in range(repeats)]
             rows.append(

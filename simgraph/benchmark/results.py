@@ -25,10 +25,10 @@ from simgraph.diagnostics import c2st
 from simgraph.dsl import node
 from simgraph.errors import DeclarationError, listed
 from simgraph.graph import Graph
+from simgraph.processor import tuned
 from simgraph.query import fit
 from simgraph.simformer import Architecture, Simformer
 from simgraph.text import table
-from simgraph.threads import one_thread
 from simgraph.train.muon import Muon
 
 __all__ = ["main"]
@@ -138,7 +138,7 @@ def muon_ratio() -> dict[str, Any]:
 def interleaved(first: Callable[[], Any], second: Callable[[], Any]) -> tuple[float, float]:
     """Returns the median seconds of two functions, called in turn in one thread after a warm-up."""
     times: tuple[list[float], list[float]] = ([], [])
-    with one_thread():
+    with tuned():
         for repeat in range(REPEATS + 2):
             for function, seconds in zip((first, second), times, strict=True):
                 begin = time.perf_counter()

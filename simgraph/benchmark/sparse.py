@@ -27,10 +27,10 @@ from simgraph.benchmark.sparse_report import report
 from simgraph.compile import Compiled, compile
 from simgraph.compile.edges import EdgeList
 from simgraph.compile.masks import LATENT, SHORT, SPARSE, MaskRule
+from simgraph.processor import tuned
 from simgraph.query.draw import draw
 from simgraph.query.solvers import DEFAULT_SAMPLER
 from simgraph.simformer.sparse import Bags
-from simgraph.threads import one_thread
 from simgraph.traces.seeds import torch_stream
 from simgraph.train import Settings
 from simgraph.train.conditions import Conditions
@@ -141,7 +141,7 @@ def shares(
             loss = partial(run.learner.loss, data.values, noise, torch.ones(4), states)
             times: dict[str, list[float]] = {"tables": [], "lists": []}
             masks: dict[str, Tensor | EdgeList] = {"tables": table, "lists": EdgeList.of_dense(table)}
-            with one_thread():
+            with tuned():
                 for _ in range(1 + repeats):
                     for name, mask in masks.items():
                         times[name].append(seconds(partial(_differentiate, loss, mask)))

@@ -5,19 +5,15 @@ A draw that leaks through the edge of a finite interval is drawn again.
 
 from __future__ import annotations
 
-import os
-from concurrent.futures import ThreadPoolExecutor
-
 import torch
 from torch import Tensor
 
 from simgraph.compile import Compiled
 from simgraph.compile.masks import LATENT
-from simgraph.memory import keep_freed_memory
+from simgraph.processor import workers
 from simgraph.query.problem import Problem
 from simgraph.query.solvers import Sampler
 from simgraph.simformer import Denoiser
-from simgraph.threads import one_thread
 from simgraph.traces.seeds import torch_stream
 
 __all__ = ["Pushforward", "draw"]
@@ -102,9 +98,8 @@ class Pushforward:
                 drawn = self.sampler.solve(problem.denoise(evidence[rows]), noise[rows][:, problem.position])
                 out[rows[:, None], problem.slots] = problem.filled(evidence[rows], drawn)
 
-        keep_freed_memory()
         # Chunks are independent, so cores work on one each; splitting single operations would not pay.
-        with one_thread(), ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+        with workers() as pool:
             list(pool.map(fill, torch.arange(len(noise)).split(problem.chunk)))
         return out
 

@@ -16,20 +16,18 @@ References:
 from __future__ import annotations
 
 import itertools
-import os
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 
 import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
+from simgraph.processor import workers
 from simgraph.query.budget import Budget
 from simgraph.query.methods import Guided
 from simgraph.query.problem import Problem
 from simgraph.query.solvers import Denoise
 from simgraph.simformer.schedule import karras_grid
-from simgraph.threads import one_thread
 
 __all__ = ["guided"]
 
@@ -90,7 +88,7 @@ def guided(
                 x = ahead + (sigma**2 - lower**2) ** 0.5 * fresh if again else ahead
         return problem.filled(evidence, x)
 
-    with one_thread(), ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+    with workers() as pool:
         return torch.cat(list(pool.map(run, torch.arange(count).split(problem.chunk))))
 
 

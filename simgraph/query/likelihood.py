@@ -14,7 +14,6 @@ where tokens that a factor does not name are absent from its query.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
@@ -24,13 +23,12 @@ from torch import Tensor
 from simgraph.compile import Compiled
 from simgraph.compile.elements import Elements
 from simgraph.compile.masks import ABSENT, LATENT, OBSERVED
-from simgraph.memory import keep_freed_memory
+from simgraph.processor import workers
 from simgraph.query.flow import Flow, Top, log_density, log_mass, top
 from simgraph.query.jacobian import Probes
 from simgraph.query.problem import Problem
 from simgraph.query.solvers import Denoise
 from simgraph.simformer import Denoiser
-from simgraph.threads import one_thread
 
 __all__ = ["discrete_slots", "features", "flat", "linked_features", "log_likelihood"]
 
@@ -53,12 +51,11 @@ def log_likelihood(
         Float64 (rows,): log probabilities of discrete tokens plus log densities of the continuous ones; and whether
         a trace was estimated.
     """
-    keep_freed_memory()
     found = torch.zeros(len(values), dtype=torch.float64)
     discrete = (compiled.layout.classes[compiled.layout.ids] > 0) | (cells[..., 0] < cells[..., 1])
     kinds, which = torch.unique(torch.stack([states, discrete.long()], 1), dim=0, return_inverse=True)
     estimated = False
-    with one_thread(), ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+    with workers() as pool:
         for number, (kind, apart) in enumerate(kinds):
             rows = (which == number).nonzero().flatten()
             chain = _Chain(compiled, denoiser, kind, apart > 0, flow, pool)

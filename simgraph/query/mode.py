@@ -25,6 +25,7 @@ from torch import Tensor
 
 from simgraph.compile import Compiled
 from simgraph.compile.masks import LATENT, OBSERVED
+from simgraph.processor import tuned
 from simgraph.query.density import token_density
 from simgraph.query.draw import draw
 from simgraph.query.flow import Flow
@@ -32,7 +33,6 @@ from simgraph.query.jacobian import Probes
 from simgraph.query.likelihood import discrete_slots, features, flat, linked_features
 from simgraph.query.problem import Problem
 from simgraph.query.solvers import DEFAULT_SAMPLER
-from simgraph.threads import one_thread
 from simgraph.train import Trained
 
 __all__ = ["mode"]
@@ -94,7 +94,7 @@ def _refined(trained: Trained, tokens: Tensor, states: Tensor) -> Tensor:
     held = torch.where(discrete_slots(trained.compiled) & (states == LATENT), OBSERVED, states)
     out = tokens.clone()
     kinds, which = torch.unique(held, dim=0, return_inverse=True)
-    with one_thread():
+    with tuned():
         for number, kind in enumerate(kinds):
             if not bool((kind == LATENT).any()):
                 continue

@@ -1,14 +1,13 @@
 """The loss of a batch and its gradient, computed in parts that run side by side.
 
 The operations of a small network last microseconds, too short to be split over threads each (see
-:mod:`simgraph.threads`). A batch can be split as a whole: two halves on two cores take 1.8 times less than the batch
+:mod:`simgraph.processor`). A batch can be split as a whole: two halves on two cores take 1.8 times less than the batch
 on one, and nothing waits for the other half but the step of the optimiser. The number of parts is fixed, so that a
 seed gives the same numbers whatever the number of cores.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -19,9 +18,8 @@ from torch import Tensor
 
 from simgraph.compile.edges import EdgeList
 from simgraph.compile.masks import ABSENT, LATENT
-from simgraph.memory import keep_freed_memory
+from simgraph.processor import workers
 from simgraph.simformer import Denoiser
-from simgraph.threads import one_thread
 from simgraph.train.compaction import sparse
 from simgraph.train.embedding import Learner
 
@@ -48,8 +46,7 @@ class Workers:
     @contextmanager
     def start() -> Iterator[Workers]:
         """Runs the threads for the time of a context."""
-        keep_freed_memory()
-        with one_thread(), ThreadPoolExecutor(min(_PARTS, os.cpu_count() or 1)) as pool:
+        with workers(_PARTS) as pool:
             yield Workers(pool)
 
     def loss(self, learner: Denoiser | Learner, batch: Batch, rows: int) -> float:

@@ -2,7 +2,7 @@
 
 import platform
 
-from simgraph.memory import keep_freed_memory
+from simgraph.processor.memory import keep_freed_memory
 
 
 def test_glibc_is_told_and_others_are_left_alone(monkeypatch):
