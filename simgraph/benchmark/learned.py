@@ -1,4 +1,4 @@
-"""What a method has learned, whichever it is."""
+"""What was learned, by whichever method."""
 
 from __future__ import annotations
 
@@ -10,19 +10,22 @@ import numpy as np
 
 from simgraph.benchmark.question import Question
 
-__all__ = ["Learned", "Train"]
+__all__ = ["Answer", "Learned", "Train"]
+
+Answer = Callable[[Question, int, int], np.ndarray]
+"""Draws (count, dimensions) for a question, a count and a seed."""
 
 
 @dataclass(frozen=True)
 class Learned:
-    """What a method has learned.
+    """What was learned.
 
     Attributes:
-        answer: Draws (count, dimensions) for a question, a count and a seed.
+        answers: How it answers, by the names of the methods that share the training.
         facts: Facts of the training by name, for the report.
     """
 
-    answer: Callable[[Question, int, int], np.ndarray]
+    answers: Mapping[str, Answer]
     facts: Mapping[str, Any]
 
 

@@ -11,7 +11,7 @@ from simgraph.benchmark.learned import Learned, Train
 from simgraph.benchmark.plan import Plan
 from simgraph.benchmark.posteriors import Posteriors
 from simgraph.benchmark.tasks import Task
-from simgraph.errors import DeclarationError, MissingExtraError
+from simgraph.errors import DeclarationError, MissingExtraError, listed
 from simgraph.query import fit
 from simgraph.traces import Traces
 from simgraph.train import Settings
@@ -23,9 +23,16 @@ def check_method(method: str, task: Task) -> None:
     """Fails before any work starts where a method cannot be run on a task.
 
     Raises:
-        DeclarationError: If NPE, which knows one posterior, is asked for arbitrary conditionals.
+        DeclarationError: If NPE, which knows one posterior, is asked for arbitrary conditionals; or the density of a
+            black box would be needed.
         MissingExtraError: If sbi is not installed.
     """
+    if method == "exact":
+        boxes = [name for name, node in task.graph.items() if node.kind == "simulator"]
+        if boxes:
+            raise DeclarationError(
+                f"exact answers need densities; task {task.name!r} has black boxes: {listed(boxes)}."
+            )
     if method != "npe":
         return
     if not isinstance(task, Posteriors):
@@ -44,7 +51,11 @@ def _simgraph(task: Task, traces: Traces, seed: int, plan: Plan, progress: bool)
             "ended_by": end_of(model.history, Settings.of(plan.preset), limit),
             "tokens": len(model.compiled.layout),
         }
-        return Learned(lambda question, count, number: question.ask(model, count, number), facts)
+        answers = {
+            "simgraph": lambda question, count, number: question.ask(model, count, number),
+            "exact": lambda question, count, number: question.ask(model, count, number, exact=True),
+        }
+        return Learned(answers, facts)
 
     return train
 
@@ -54,5 +65,9 @@ def _npe(task: Task, traces: Traces, seed: int, plan: Plan, progress: bool) -> T
     return npe.prepare(task, traces, seed, progress)
 
 
-METHODS: Mapping[str, Callable[[Task, Traces, int, Plan, bool], Train]] = {"simgraph": _simgraph, "npe": _npe}
+METHODS: Mapping[str, Callable[[Task, Traces, int, Plan, bool], Train]] = {
+    "simgraph": _simgraph,
+    "exact": _simgraph,  # the same model; its draws are corrected by the graph's own densities
+    "npe": _npe,
+}
 """(task, traces, seed, plan, progress) -> the training, ready to start, by the name of the method."""

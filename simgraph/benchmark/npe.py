@@ -51,7 +51,7 @@ def prepare(task: Posteriors, traces: Traces, seed: int, progress: bool) -> Trai
             "validation_loss": float(inference.summary["best_validation_loss"][-1]),
             "epochs": int(inference.summary["epochs_trained"][-1]),
         }
-        return Learned(answer, facts)
+        return Learned({"npe": answer}, facts)
 
     return train
 

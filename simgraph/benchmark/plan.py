@@ -49,6 +49,6 @@ class Plan:
         return {"classifiers": list(self.classifiers), "questions": self.questions, "draws": self.draws}
 
     def key(self, method: str) -> dict[str, Any]:
-        """Returns what tells runs of a method apart, as it is kept in JSON. Only simgraph knows presets and limits."""
+        """Returns what tells runs of a method apart, as it is kept in JSON. NPE knows no presets and no limits."""
         own = {"preset": self.preset, "time_limit": self.time_limit}
-        return {**(own if method == "simgraph" else dict.fromkeys(own)), **self.judging()}
+        return {**(dict.fromkeys(own) if method == "npe" else own), **self.judging()}

@@ -31,10 +31,10 @@ class Question:
     latent: Mapping[str, np.ndarray]
     reference: Callable[[int, int], np.ndarray]
 
-    def ask(self, model: Model, count: int, seed: int) -> np.ndarray:
-        """Draws a model's answer, (count, dimensions)."""
+    def ask(self, model: Model, count: int, seed: int, exact: bool = False) -> np.ndarray:
+        """Draws a model's answer, (count, dimensions); corrected by the graph's own densities where it is to be."""
         query = model.given(**self.evidence) if self.evidence else model
-        return self.columns(query.sample(list(self.latent), num_samples=count, seed=seed))
+        return self.columns(query.sample(list(self.latent), num_samples=count, seed=seed, exact=exact))
 
     def columns(self, samples: Mapping[str, Any]) -> np.ndarray:
         """Puts the elements that are asked for side by side: (count, *event_shape) by name -> (count, dimensions)."""

@@ -54,7 +54,8 @@ def benchmark(
         seeds: Seeds of simulation, training and draws.
         folder: Where the runs are kept.
         plan: How to train and to judge.
-        against: Other methods that learn from the same traces, directly after: ``"npe"``, that of sbi.
+        against: Other methods, directly after, on the same traces: ``"exact"``, the same model with its answers
+            corrected by the graph's own densities; ``"npe"``, that of sbi.
         progress: Whether to show progress bars.
 
     Returns:
@@ -88,7 +89,7 @@ def benchmark(
         if any(_is(run, key) for run in runs):
             continue
         floor = _floor(task, plan, runs, progress)
-        found, draws = judged(task, train(task, method, budget, seed), seed, plan, progress)
+        found, draws = judged(task, method, train(task, method, budget, seed), seed, plan, progress)
         run = {**key, **found, "floor": floor, "machine": machine(seed)}
         runs.append(run)
         write_json(kept, {"runs": runs})
@@ -102,7 +103,9 @@ def benchmark(
     return runs
 
 
-def judged(task: Task, training: Training, seed: int, plan: Plan, progress: bool) -> tuple[dict[str, Any], np.ndarray]:
+def judged(
+    task: Task, method: str, training: Training, seed: int, plan: Plan, progress: bool
+) -> tuple[dict[str, Any], np.ndarray]:
     """Holds a method's answers to a task's questions against right draws.
 
     Returns:
@@ -110,7 +113,8 @@ def judged(task: Task, training: Training, seed: int, plan: Plan, progress: bool
     """
     questions = _questions(task, plan)
     begin = time.monotonic()
-    draws = [training.learned.answer(question, plan.draws, seed) for question in questions]
+    answer = training.learned.answers[method]
+    draws = [answer(question, plan.draws, seed) for question in questions]
     sampled = time.monotonic()
     pairs = [(question.reference(plan.draws, 0), draw) for question, draw in zip(questions, draws, strict=True)]
     scores = _scores(pairs, plan, progress)

@@ -78,11 +78,10 @@ def report(runs: Sequence[Mapping[str, Any]], pictures: Sequence[str] = ()) -> s
 def _row(group: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
     """Returns the row of runs that differ in their seed alone."""
     run = group[0]
-    preset = run["preset"] if run["time_limit"] is None else f"{run['preset']}, {run['time_limit']:g} s"
     return (
         run["task"],
         f"{run['num_simulations']}",
-        f"simgraph ({preset})" if run["method"] == "simgraph" else run["method"],
+        _method(run),
         f"{len(group)}",
         f"{len(run['mmd'])}, {run['draws']}",
         *(_score(group, name) if name in run["classifiers"] else "-" for name in CLASSIFIERS),
@@ -90,6 +89,15 @@ def _row(group: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
         *(f"{np.mean([run[f'{stage}_seconds'] for run in group]):.1f}" for stage in STAGES),
         f"{sum(run['train_cpu_seconds'] for run in group) / sum(run['train_seconds'] for run in group):.2f}",
     )
+
+
+def _method(run: Mapping[str, Any]) -> str:
+    """Names a method, with the plan of its training where that was simgraph's own."""
+    if run["preset"] is None:
+        return str(run["method"])
+    limit = [] if run["time_limit"] is None else [f"{run['time_limit']:g} s"]
+    exact = ["exact=True"] if run["method"] == "exact" else []
+    return f"simgraph ({', '.join([run['preset'], *limit, *exact])})"
 
 
 def _score(group: Sequence[Mapping[str, Any]], classifier: str) -> str:

@@ -24,12 +24,11 @@ class Training:
 
 
 class Trainings:
-    """Trains, but never twice in a row: tasks that ask different questions about one graph share a model."""
+    """Trains, but never the same twice in a row: methods, and tasks about one graph, share a model."""
 
     def __init__(self, plan: Plan, progress: bool) -> None:
         self.plan, self.progress = plan, progress
-        self.key: tuple[Any, ...] = ()
-        self.last: Training | None = None
+        self._last: dict[Any, tuple[tuple[int, int, int], Training]] = {}
 
     def __call__(self, task: Task, method: str, num_simulations: int, seed: int) -> Training:
         """Returns what a method learned for a task.
@@ -37,10 +36,10 @@ class Trainings:
         Raises:
             TrainingError: If training was interrupted, or broke off.
         """
-        key = (id(task.graph), method, num_simulations, seed)
-        if self.last is None or key != self.key:
-            self.key, self.last = key, self._train(task, method, num_simulations, seed)
-        return self.last
+        kind, key = METHODS[method], (id(task.graph), num_simulations, seed)
+        if kind not in self._last or self._last[kind][0] != key:
+            self._last[kind] = key, self._train(task, method, num_simulations, seed)
+        return self._last[kind][1]
 
     def _train(self, task: Task, method: str, num_simulations: int, seed: int) -> Training:
         begin = time.monotonic()

@@ -50,7 +50,7 @@ def test_npe_gets_the_columns_that_references_and_observations_have(sbi, name):
     traces = task.graph.simulate(20, seed=0, progress=False)
     learned = METHODS["npe"](task, traces, 0, Plan(), False)()
     question = task.question(1)
-    draws = learned.answer(question, 6, 0)
+    draws = learned.answers["npe"](question, 6, 0)
     assert draws.shape == question.reference(6, 0).shape
     assert torch.allclose(StandIn.seen.given, torch.as_tensor(task.observations()[[1]]).float())
     columns = np.concatenate([traces[key].reshape(20, -1) for key in task.parameters], 1)

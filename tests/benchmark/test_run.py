@@ -25,7 +25,7 @@ def judge(monkeypatch):
         judged.calls.append((task.name, num_simulations, seed) if method == "simgraph" else (task.name, method))
         return num_simulations
 
-    def judged(task, training, seed, plan, progress):
+    def judged(task, method, training, seed, plan, progress):
         score = 0.5 + 100 / training + 0.01 * seed
         stages = {f"{stage}_seconds": 1.5 for stage in ("simulate", "train", "train_cpu", "sample", "judge")}
         figures = {
@@ -109,6 +109,13 @@ def test_another_method_comes_directly_after(tmp_path, judge, monkeypatch):
     assert "| sir | 500 | npe | 1 |" in report(runs)
 
 
+def test_exact_answers_share_the_training(tmp_path, judge):
+    runs = benchmark(["sir"], [500], [0], tmp_path, SMALL, against=["exact"])
+    assert judge.calls == [("sir", 500, 0)]
+    assert [entry["method"] for entry in runs] == ["simgraph", "exact"]
+    assert "| sir | 500 | simgraph (default, exact=True) | 1 |" in report(runs)
+
+
 def test_tasks_about_one_graph_share_a_training(tmp_path, judge):
     benchmark(["slcp", "slcp_conditionals"], [500, 600], [0], tmp_path, SMALL)
     assert judge.calls == [("slcp", 500, 0), ("slcp", 600, 0)]
@@ -146,6 +153,10 @@ def test_draws_are_pictured_for_the_largest_budget(tmp_path, judge):
         ({"seeds": []}, "needs a task, a budget and a seed at least"),
         ({"plan": Plan(questions=6)}, "'sir' has 5 questions, not 6"),
         ({"plan": Plan(draws=3_000)}, "'sir' has 5000 reference draws for each observation; that is not enough for 2"),
+        (
+            {"names": ["two_moons"], "against": ["exact"]},
+            "exact answers need densities; task 'two_moons' has black boxes: x.",
+        ),
         ({"against": ["nep"]}, "against='nep' is no method.\n  Did you mean 'npe'?"),
     ],
 )
