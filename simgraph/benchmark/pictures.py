@@ -48,27 +48,39 @@ def plot_draws(draws: np.ndarray, reference: np.ndarray, title: str) -> Figure:
     return figure
 
 
-def plot_scores(lines: Mapping[str, Sequence[tuple[float, float]]], label: str, *, joined: bool) -> Figure:
-    """Draws C2ST against something else on a logarithmic axis.
+def plot_scores(panels: Mapping[str, Mapping[str, Sequence[tuple[float, float]]]], label: str) -> Figure:
+    """Draws C2ST against something else on a logarithmic axis, a panel for each task.
 
     Args:
-        lines: Points (horizontal, C2ST) by name.
+        panels: Points (horizontal, C2ST) by the name of their line, by task; lines join the means of points with the
+            same horizontal value.
         label: What the horizontal axis shows.
-        joined: Whether to join the means of points with the same horizontal value.
     """
-    figure = new_figure(8.0, 4.5)
-    axes = figure.subplots()
-    for number, (name, points) in enumerate(sorted(lines.items())):
-        colour, marker = f"C{number % 10}", "os^Dv"[number // 10 % 5]
-        places, scores = np.array(points).T
-        axes.plot(places, scores, marker, color=colour, markersize=4, label=name)
-        if joined:
+    columns = min(4, len(panels))
+    rows = -(-len(panels) // columns)
+    figure = new_figure(max(2.3 * columns, 4.0), 2.0 * rows + 0.6)
+    axes = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
+    names = sorted({name for lines in panels.values() for name in lines})
+    shown = {}
+    for panel, (task, lines) in zip(axes.flat, sorted(panels.items()), strict=False):
+        for name, points in lines.items():
+            number = names.index(name)
+            places, scores = np.array(points).T
             levels = np.unique(places)
-            axes.plot(levels, [scores[places == level].mean() for level in levels], color=colour, linewidth=1)
-    axes.axhline(0.5, color="black", linewidth=0.5)
-    axes.set(xscale="log", xlabel=label, ylabel="C2ST, mean of the questions")
-    axes.set_ylim(0.45, 1.01)
-    axes.legend(fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
+            means = [scores[places == level].mean() for level in levels]
+            style = {"color": f"C{number % 10}", "marker": "os^Dv"[number // 10 % 5], "markersize": 3}
+            (shown[name],) = panel.plot(levels, means, linewidth=1, **style)
+            panel.plot(places, scores, linestyle="none", **style)
+        panel.axhline(0.5, color="black", linewidth=0.5)
+        panel.set_title(task, fontsize=8)
+        panel.tick_params(labelsize=7)
+    axes[0, 0].set(xscale="log", ylim=(0.45, 1.01))
+    for unused in axes.flat[len(panels) :]:
+        unused.set_visible(False)
+    figure.supxlabel(label, fontsize=8)
+    figure.supylabel("C2ST, mean of the questions", fontsize=8)
+    order = sorted(shown)
+    figure.legend([shown[name] for name in order], order, loc="outside upper center", ncols=2, fontsize=7)
     return figure
 
 

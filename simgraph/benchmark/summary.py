@@ -108,12 +108,10 @@ def _score(group: Sequence[Mapping[str, Any]], classifier: str) -> str:
 
 def summarise(target: Path, runs: Sequence[Mapping[str, Any]]) -> None:
     """Writes the report and the pictures of scores to a folder."""
-    for name, axis in ((BY_BUDGET, "num_simulations"), (BY_SECONDS, "train_seconds")):
-        lines: dict[str, list[tuple[float, float]]] = {}
-        for run in runs:
-            lines.setdefault(_label(run, runs), []).append((run[axis], run["c2st_mean"][_shown(run)["classifiers"]]))
-        label = "simulations" if axis == "num_simulations" else "training [s]"
-        save(plot_scores(lines, label, joined=axis == "num_simulations"), target / name)
+    save(plot_scores(_panels(runs, "num_simulations", PLAN), "simulations"), target / BY_BUDGET)
+    # Trainings of different lengths make one line.
+    plan = ["num_simulations", *(name for name in PLAN if name != "time_limit")]
+    save(plot_scores(_panels(runs, "train_seconds", plan), "training [s]"), target / BY_SECONDS)
     drawn = sorted({f"draws_{run['task']}.png" for run in runs})
     pictures = [BY_BUDGET, BY_SECONDS, *(name for name in drawn if (target / name).is_file())]
     write_text(target / REPORT, report(runs, pictures))
@@ -124,15 +122,26 @@ def title(run: Mapping[str, Any]) -> str:
     return f"{run['task']}, {run['num_simulations']} simulations, {run['method']}, seed {run['seed']}"
 
 
-def _label(run: Mapping[str, Any], runs: Sequence[Mapping[str, Any]]) -> str:
-    """Names the line of a run: its task, its method, and of its plan what differs among the runs of that method."""
+def _panels(
+    runs: Sequence[Mapping[str, Any]], axis: str, naming: Sequence[str]
+) -> dict[str, dict[str, list[tuple[float, float]]]]:
+    """Returns points (what the axis shows, C2ST) by line, by task; lines are named by what differs among runs."""
+    panels: dict[str, dict[str, list[tuple[float, float]]]] = {}
+    for run in runs:
+        lines = panels.setdefault(run["task"], {})
+        score = run["c2st_mean"][run["classifiers"][0]]
+        lines.setdefault(_label(run, runs, naming), []).append((run[axis], score))
+    return panels
+
+
+def _label(run: Mapping[str, Any], runs: Sequence[Mapping[str, Any]], naming: Sequence[str]) -> str:
+    """Names the line of a run: its method, and of its plan what differs among the runs of that method."""
     own = [_shown(other) for other in runs if other["method"] == run["method"]]
-    differing = [name for name in PLAN if len({str(other[name]) for other in own}) > 1]
+    differing = [name for name in naming if len({str(other[name]) for other in own}) > 1]
     named = [f"{name.replace('_', ' ')} {_shown(run)[name]}" for name in differing if run[name] is not None]
-    method = [f"method {run['method']}"] if len({other["method"] for other in runs}) > 1 else []
-    return ", ".join([run["task"], *method, *named])
+    return ", ".join([run["method"], *named]).replace("num simulations", "simulations")
 
 
 def _shown(run: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the plan of a run as pictures show it: by the first of its classifiers."""
-    return {name: run["classifiers"][0] if name == "classifiers" else run[name] for name in PLAN}
+    """Returns a run as pictures show it: by the first of its classifiers."""
+    return {**run, "classifiers": run["classifiers"][0]}

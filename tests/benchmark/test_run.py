@@ -210,10 +210,13 @@ def test_pictures_of_draws_show_all_numbers_in_pairs():
 
 
 def test_pictures_of_scores_join_the_means():
-    figure = plot_scores({"sir": [(500, 0.7), (500, 0.8), (1_000, 0.6)]}, "simulations", joined=True)
-    points, means = figure.axes[0].lines[:2]
+    panels = {"sir": {"npe": [(500, 0.7), (500, 0.8), (1_000, 0.6)]}, "hmm": {"simgraph": [(500, 0.6)]}}
+    figure = plot_scores(panels, "simulations")
+    assert [panel.get_title() for panel in figure.axes] == ["hmm", "sir"]
+    means, points = figure.axes[1].lines[:2]
     assert points.get_ydata().tolist() == [0.7, 0.8, 0.6]
     assert means.get_ydata().tolist() == pytest.approx([0.75, 0.6])
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["npe", "simgraph"]
 
 
 @pytest.mark.slow
@@ -262,20 +265,24 @@ def test_a_line_of_the_pictures_joins_what_was_asked_alike(tmp_path, monkeypatch
         scores = {"c2st_mean": dict.fromkeys(classifiers, 0.6), "train_seconds": 1.0}
         return {"task": "slcp", "method": method, "num_simulations": num_simulations} | asked | scores
 
-    def lines_of(*runs):
+    def lines_of(*runs, picture=0):
         found = []
-        monkeypatch.setattr(summary, "plot_scores", lambda lines, *_, **__: found.append(lines))
+        monkeypatch.setattr(summary, "plot_scores", lambda panels, _: found.append(panels["slcp"]))
         summary.summarise(tmp_path, runs)
-        return {name: len(points) for name, points in found[0].items()}
+        return {name: len(points) for name, points in found[picture].items()}
 
     monkeypatch.setattr(summary, "save", lambda *_: None)
     monkeypatch.setattr(summary, "report", lambda *_: "")
     ours = a("simgraph", 1_000), a("simgraph", 10_000, ("rf", "mlp"))
-    assert lines_of(*ours) == {"slcp": 2}
-    assert lines_of(*ours, a("npe", 1_000)) == {"slcp, method simgraph": 2, "slcp, method npe": 1}
-    assert set(lines_of(*ours, a("simgraph", 1_000, ("mlp",)))) == {"slcp, classifiers rf", "slcp, classifiers mlp"}
-    assert set(lines_of(*ours, a("simgraph", 1_000, time_limit=60.0))) == {
-        "slcp, time limit 345.0",
-        "slcp, time limit 60.0",
+    assert lines_of(*ours) == {"simgraph": 2}
+    assert lines_of(*ours, a("npe", 1_000)) == {"simgraph": 2, "npe": 1}
+    assert set(lines_of(*ours, a("simgraph", 1_000, ("mlp",)))) == {
+        "simgraph, classifiers rf",
+        "simgraph, classifiers mlp",
     }
-    assert set(lines_of(*ours, a("simgraph", 1_000, questions=3))) == {"slcp", "slcp, questions 3"}
+    shorter = *ours, a("simgraph", 10_000, time_limit=60.0)
+    assert set(lines_of(*shorter)) == {"simgraph, time limit 345.0", "simgraph, time limit 60.0"}
+    # Against seconds, trainings of different lengths are one line, and budgets are lines of their own.
+    by_seconds = lines_of(*shorter, picture=1)
+    assert by_seconds == {"simgraph, simulations 1000": 1, "simgraph, simulations 10000": 2}
+    assert set(lines_of(*ours, a("simgraph", 1_000, questions=3))) == {"simgraph", "simgraph, questions 3"}
