@@ -1,9 +1,10 @@
 """The distribution of condition states in training: which question each trace is asked.
 
-Every trace of every step draws its own state from a mixture: the joint; the posterior and the
-likelihood that the graph's roots and leaves imply; each variable given its parents; random subsets of
-elements and of whole variables, observed with probability 0.3 or 0.7; and the user's own queries. A part
-of them loses variables or elements at random, so that marginals are learned as well.
+Every trace of every step draws its own state from a mixture: the joint; the posterior and the likelihood that the
+graph's roots and leaves imply, half of the posteriors with questions about more points of the functions that are seen;
+each variable given its parents; random subsets of elements and of whole variables, observed with probability 0.3 or
+0.7; and the user's own queries. A part of them loses variables or elements at random, so that marginals are learned as
+well.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from torch import Tensor
 
 from simgraph.compile import Compiled
 from simgraph.compile.edges import EdgeList, joined
+from simgraph.compile.functions import values_of_functions
 from simgraph.compile.masks import ABSENT, LATENT, OBSERVED
 
 __all__ = ["Conditions", "Pool", "Pools"]
@@ -48,6 +50,7 @@ class Conditions:
         self.leaves = ~drawn_from.any(0)[self.variable]
         mine = self.variable == torch.arange(len(drawn_from))[:, None]
         self.parents = families.drawn_from(self.variable, len(drawn_from)) & ~mine
+        self.values = values_of_functions(compiled.layout).any(0)
 
     def draw(self, count: int, generator: torch.Generator, exists: Tensor | None = None) -> Tensor:
         """Draws condition states.
@@ -105,7 +108,12 @@ class Conditions:
         return torch.full((count, self.tokens), LATENT)
 
     def _posterior(self, count: int, generator: torch.Generator) -> Tensor:
-        return torch.where(self.leaves, OBSERVED, LATENT).expand(count, -1)
+        seen = self.leaves.expand(count, -1)
+        if (self.leaves & self.values).any():
+            # What is seen of a function comes with questions about the rest of it.
+            asked = torch.rand(count, 1, generator=generator) * (torch.rand(count, 1, generator=generator) < 0.5)
+            seen = seen & ~(self.values & (torch.rand(count, self.tokens, generator=generator) < asked))
+        return torch.where(seen, OBSERVED, LATENT)
 
     def _likelihood(self, count: int, generator: torch.Generator) -> Tensor:
         return torch.where(self.roots, OBSERVED, LATENT).expand(count, -1)

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from curves import smooth
 from samples import mixed, pair, plated
 from torch.distributions import MultivariateNormal, Normal
 
@@ -68,6 +69,19 @@ def test_kinds_of_questions_come_in_equal_parts():
     # The mechanism of c; dropping c or b from the joint, posterior or likelihood does not give it often.
     mechanism = float(((states == torch.tensor([ABSENT, OBSERVED, LATENT])).all(1)).float().mean())
     assert 0.9 * whole / 18 < mechanism < 1.6 / 18
+
+
+def test_half_of_the_posteriors_ask_for_more_points_of_the_functions_that_are_seen():
+    compiled = compile(smooth)
+    states = Conditions(compiled)._posterior(COUNT, generator())
+    slots = compiled.layout.slots("seen")
+    held = (states[:, slots] == LATENT).float().mean(1)
+    others = torch.ones(states.shape[1], dtype=torch.bool)
+    others[slots] = False
+    assert (states[:, others] == LATENT).all()
+    # Of 5 points none is asked for in half of the rows, and with probability int (1 - u)^5 du = 1/6 in the others.
+    assert float((held == 0).float().mean()) == pytest.approx(0.5 + 0.5 / 6, abs=4 * (0.25 / COUNT) ** 0.5)
+    assert float(held.mean()) == pytest.approx(0.25, abs=0.02)
 
 
 def test_mechanisms_are_a_variable_given_its_parents_with_all_else_absent():
