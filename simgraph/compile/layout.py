@@ -68,6 +68,8 @@ class Layout:
         tokens: The tokens in order, each a pair (name, index of its element in the variable's array).
         ids: Long tensor (tokens,): identifier of each token, shared over plate elements.
         coordinates: Long tensor (plates, tokens): element number in each plate, -1 outside of it.
+        joining: Long tensor: the plates, by number, whose elements are told to the network. Of an index that a single
+            function is looked at by, each element is one token, which its point tells from the others.
         widths: Long tensor (identifiers,): number of features.
         classes: Long tensor (identifiers,): number of categories, 0 for continuous tokens.
         variables: Long tensor (tokens,): number of each token's variable.
@@ -119,8 +121,16 @@ class Layout:
         self.askable = torch.tensor([tokenizer.askable for tokenizer in self.tokenizers.values()])[self.variables]
         self.ids = torch.tensor(ids, dtype=torch.long)
         self.coordinates = torch.tensor(coordinates, dtype=torch.long).reshape(len(ids), -1).T
+        joining = [number for number, plate in enumerate(self.plate_names) if not self._is_line(plate)]
+        self.joining = torch.tensor(joining, dtype=torch.long)
         self.widths = torch.tensor(widths, dtype=torch.long)
         self.classes = torch.tensor(classes, dtype=torch.long)
+
+    def _is_line(self, plate: str) -> bool:
+        """Tells whether a plate is an index each of whose elements is one token."""
+        inside = [name for name, plates in self.plates.items() if plate in plates]
+        alone = len(inside) == 1 and self.plates[inside[0]] == (plate,) and self.tokenizers[inside[0]].num_tokens == 1
+        return plate in self.indices and alone
 
     def __len__(self) -> int:
         return len(self.tokens)

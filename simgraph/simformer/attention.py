@@ -48,7 +48,13 @@ def project(weight: Tensor, x: Tensor, keys: int) -> Sequence[Tensor]:
 
 
 def attend(
-    query: Tensor, key: Tensor, value: Tensor, heads: int, bias: Tensor | None = None, mask: Tensor | None = None
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    heads: int,
+    bias: Tensor | None = None,
+    mask: Tensor | None = None,
+    factors: tuple[Tensor, Tensor] | None = None,
 ) -> Tensor:
     """Attention of queries over keys.
 
@@ -60,12 +66,15 @@ def attend(
         bias: Added to the logits, ([batch,] heads, queries, keys).
         mask: True where attention is allowed, (batch or 1, queries, keys). Every query has a key that it may
             attend to. None: all allowed.
+        factors: Two more tensors whose product is added to the logits, (batch, heads, queries, terms) and (batch, keys,
+            terms). Only for more than ``SHORT`` keys, where they take less time than their product would.
 
     Returns:
         (queries, batch, width).
     """
     if query.device.type != "cpu" or len(key) > SHORT:
-        return _long(query, key, value, heads, bias, mask)
+        return _long(query, key, value, heads, bias, mask, factors)
+    assert factors is None
     return (_few if len(key) <= FEW else _short)(query, key, value, heads, bias, mask)
 
 
@@ -136,27 +145,44 @@ def _short(query: Tensor, key: Tensor, value: Tensor, heads: int, bias: Tensor |
     tokens, batch, width = query.shape
     features = width // heads
     q, k, v = (part.reshape(len(part), -1, features).transpose(0, 1) for part in (query, key, value))  # bh tokens d
-    logits = ((features**-0.5 * q) @ k.mT).unflatten(0, (batch, heads))
-    if bias is not None:
-        logits = logits + bias
-    if mask is not None:
-        logits = logits.masked_fill(~mask.unsqueeze(1), float("-inf"))
-    weights = (logits - logits.detach().amax(-1, keepdim=True)).exp().flatten(0, 1)
+    logits = _masked(((features**-0.5 * q) @ k.mT).unflatten(0, (batch, heads)), bias, mask)
+    weights = logits.sub_(logits.detach().amax(-1, keepdim=True)).exp_().flatten(0, 1)
     attended = weights @ v / weights.sum(-1, keepdim=True)
     return attended.transpose(0, 1).reshape(tokens, batch, width)
 
 
-def _long(query: Tensor, key: Tensor, value: Tensor, heads: int, bias: Tensor | None, mask: Tensor | None) -> Tensor:
+def _long(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    heads: int,
+    bias: Tensor | None,
+    mask: Tensor | None,
+    factors: tuple[Tensor, Tensor] | None,
+) -> Tensor:
     q, k, v = (part.unflatten(2, (heads, -1)).permute(1, 2, 0, 3) for part in (query, key, value))  # b h tokens d
-    allowed = None if mask is None else mask.unsqueeze(1)
-    if query.device.type == "cpu" and bias is not None and bias.requires_grad:
+    learned = factors is not None or (bias is not None and bias.requires_grad)
+    if query.device.type == "cpu" and learned:
         # torch has no kernel for it, and its plain form guards against rows without any key, which takes time.
-        logits = (q.shape[-1] ** -0.5 * q) @ k.mT + bias
-        if allowed is not None:
-            logits = logits.masked_fill(~allowed, float("-inf"))
-        return (logits.softmax(-1) @ v).permute(2, 0, 1, 3).flatten(2)
+        q = q.shape[-1] ** -0.5 * q
+        if factors is not None:
+            left, right = factors
+            q, k = torch.cat([q, left], -1), torch.cat([k, right.unsqueeze(1).expand(-1, heads, -1, -1)], -1)
+        return (_masked(q @ k.mT, bias, mask).softmax(-1) @ v).permute(2, 0, 1, 3).flatten(2)
+    allowed = None if mask is None else mask.unsqueeze(1)
+    if factors is not None:
+        left, right = factors
+        product = left @ right.mT.unsqueeze(1)
+        bias = product if bias is None else bias + product
     if bias is not None:
         bias = bias.unsqueeze(0) if bias.dim() == 3 else bias
         allowed = bias if allowed is None else bias.masked_fill(~allowed, float("-inf"))
     attended = scaled_dot_product_attention(q, k, v, attn_mask=allowed)
     return attended.permute(2, 0, 1, 3).flatten(2)
+
+
+def _masked(logits: Tensor, bias: Tensor | None, mask: Tensor | None) -> Tensor:
+    """Adds the bias to logits (batch, heads, queries, keys), and masks them; in their own memory, which is new."""
+    if bias is not None:
+        logits = logits.add_(bias)
+    return logits if mask is None else logits.masked_fill_(~mask.unsqueeze(1), float("-inf"))

@@ -17,7 +17,7 @@ from torch.nn.functional import embedding, gelu, layer_norm, linear
 
 from simgraph.compile.masks import OBSERVED
 from simgraph.errors import DeclarationError
-from simgraph.simformer.attention import attend, attend_shared, project
+from simgraph.simformer.attention import SHORT, attend, attend_shared, project
 from simgraph.simformer.embeddings import NoiseEmbedding, PlaceEmbedding, TokenEmbedding
 from simgraph.simformer.pairs import MOST_PAIRED, Pairs
 from simgraph.simformer.rotary import Turn, rotate, turn
@@ -42,8 +42,8 @@ class Architecture:
         widening: Hidden width of the feed-forward layers, in units of ``width``.
     """
 
-    width: int = 48
-    depth: int = 4
+    width: int = 64
+    depth: int = 6
     heads: int = 4
     widening: int = 3
 
@@ -219,9 +219,9 @@ class _Block(nn.Module):
             x = x[wanted]
             if len(gate) > 1:
                 gate, scale2, shift2, gate2 = (part[wanted] for part in (gate, scale2, shift2, gate2))
-        x = _added(x, _gated(self.attention_out, attended, gate))
+        x = _moved(x, self.attention_out, attended, gate)
         y = _normed(x, scale2, shift2)
-        return _added(x, _gated(self.down, gelu(self.up(y)), gate2)), own
+        return _moved(x, self.down, gelu(self.up(y)), gate2), own
 
     def _attended(
         self,
@@ -241,10 +241,13 @@ class _Block(nn.Module):
         if wanted is not None:
             query, pairs = query[wanted], pairs.of(wanted)
             mask = None if mask is None else mask[:, wanted]
-        bias = pairs.bias(self.pair_bias, self.plate_bias)
-        if memory is not None and memory[0].shape[1] < query.shape[1]:
+        shared = memory is not None and memory[0].shape[1] < query.shape[1]
+        keys = len(own[0]) + (0 if memory is None else len(memory[0]))
+        factors = pairs.factors(self.pair_bias) if keys > SHORT and not shared else None
+        bias = pairs.bias(self.pair_bias if factors is None else None, self.plate_bias)
+        if memory is not None and shared:
             return attend_shared(query, own, memory, self.heads, bias, mask)
-        return attend(query, *_joined(memory, own), self.heads, bias, mask)
+        return attend(query, *_joined(memory, own), self.heads, bias, mask, factors)
 
 
 def _joined(memory: tuple[Tensor, Tensor] | None, own: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
@@ -264,15 +267,17 @@ def _normed(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
     width = x.shape[-1:]
     if scale.numel() == scale.shape[-1]:
         return layer_norm(x, width, scale.view(width), shift.view(width))
-    return layer_norm(x, width) * scale + shift
+    return torch.addcmul(shift, layer_norm(x, width), scale)
 
 
-def _gated(layer: nn.Linear, x: Tensor, gate: Tensor) -> Tensor:
-    """Returns gate * layer(x)."""
-    if gate.numel() == gate.shape[-1]:
-        constant = gate.flatten()
-        return _linear(x, constant[:, None] * layer.weight, None if layer.bias is None else constant * layer.bias)
-    return gate * _linear(x, layer.weight, layer.bias)
+def _moved(x: Tensor, layer: nn.Linear, y: Tensor, gate: Tensor) -> Tensor:
+    """Returns x + gate * layer(y)."""
+    if gate.numel() > gate.shape[-1]:
+        return torch.addcmul(x, gate, _linear(y, layer.weight, layer.bias))
+    constant = gate.flatten()
+    update = _linear(y, constant[:, None] * layer.weight, None if layer.bias is None else constant * layer.bias)
+    # Where nothing needs the update for a gradient, the sum takes its memory.
+    return x + update if torch.is_grad_enabled() else update.add_(x)
 
 
 def _linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -280,8 +285,3 @@ def _linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     if x.is_contiguous():
         return linear(x, weight, bias)
     return linear(x.permute(2, 0, 1).flatten(1).T, weight, bias).unflatten(0, x.shape[:2])
-
-
-def _added(x: Tensor, update: Tensor) -> Tensor:
-    """Returns their sum; in the memory of the update where nothing needs it for a gradient."""
-    return x + update if torch.is_grad_enabled() else update.add_(x)

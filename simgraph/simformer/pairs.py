@@ -53,14 +53,29 @@ class Pairs:
         bias: Tensor | None = None
         if by_pair is not None and self.query.dim() == 1:
             bias = _PAIR_SCALE * by_pair[:, self.query[:, None], self.key]
-        elif by_pair is not None:
-            # Products with unit vectors: the gradient of an indexed table would be gathered number by number.
-            query, key = (one_hot(own, by_pair.shape[1]).to(by_pair).unsqueeze(1) for own in (self.query, self.key))
-            bias = (query @ (_PAIR_SCALE * by_pair)) @ key.mT
+        elif (factors := self.factors(by_pair)) is not None:
+            left, right = factors
+            bias = left @ right.mT.unsqueeze(1)
         if by_plate is not None and self.same is not None:
             shape = "pqk->hqk" if self.same.dim() == 3 else "pbqk->bhqk"
             bias = _sum(bias, torch.einsum(f"ph,{shape}", by_plate, self.same))
         return bias
+
+    def factors(self, by_pair: Tensor | None) -> tuple[Tensor, Tensor] | None:
+        """Returns what the biases of pairs are products of, where rows have tokens of their own.
+
+        The products are with unit vectors: the gradient of an indexed table would be gathered number by number.
+
+        Args:
+            by_pair: Learned numbers for pairs of identifiers, (heads, identifiers, identifiers).
+
+        Returns:
+            (batch, heads, queries, identifiers) and (batch, keys, identifiers).
+        """
+        if by_pair is None or self.query.dim() == 1:
+            return None
+        query, key = (one_hot(own, by_pair.shape[1]).to(by_pair) for own in (self.query, self.key))
+        return query.unsqueeze(1) @ (_PAIR_SCALE * by_pair), key
 
     def bias_along(self, bags: Bags, by_pair: Tensor | None, by_plate: Tensor | None) -> Tensor | None:
         """Returns what is added to the logits of listed pairs, (heads, pairs), or None."""

@@ -98,6 +98,28 @@ def test_gradients_reach_a_bias(keys):
     assert bias.grad.abs().sum() > 0
 
 
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("name", ["none", "bias and mask"])
+def test_a_bias_may_come_as_two_factors(name, training):
+    keys = SHORT + 3
+    bias, mask = biases(3, keys)[name]
+    generator = torch.Generator().manual_seed(1)
+    left, right = (
+        torch.randn(*shape, generator=generator, dtype=torch.float64, requires_grad=True)
+        for shape in ((BATCH, HEADS, 3, 2), (BATCH, keys, 2))
+    )
+    product = left @ right.mT.unsqueeze(1)
+    whole = product if bias is None else product + bias
+    with torch.set_grad_enabled(training):
+        mine = attend(*parts(3, keys), HEADS, bias, mask, (left, right))
+        expected = reference(*parts(3, keys), HEADS, whole, mask)
+    assert torch.allclose(mine, expected, rtol=1e-10, atol=1e-12)
+    if training:
+        slopes = [torch.autograd.grad(out.sin().sum(), (left, right), retain_graph=True) for out in (mine, expected)]
+        for own, other in zip(*slopes, strict=True):
+            assert torch.allclose(own, other, rtol=1e-10, atol=1e-12)
+
+
 @pytest.mark.parametrize("keys", [4, FEW + 2, SHORT + 1])
 @pytest.mark.parametrize("training", [True, False])
 def test_masked_keys_change_nothing_at_all(keys, training):
@@ -122,7 +144,7 @@ def test_projections_are_matrix_products(keys):
 def test_the_forms_are_really_three(monkeypatch):
     called = []
     for name in ("_few", "_short", "_long"):
-        monkeypatch.setattr(attention, name, lambda *a, name=name: called.append(name) or reference(*a))
+        monkeypatch.setattr(attention, name, lambda *a, name=name: called.append(name) or reference(*a[:6]))
     attend(*parts(2, FEW), HEADS)
     attend(*parts(2, SHORT), HEADS)
     attend(*parts(2, SHORT + 1), HEADS)
