@@ -44,7 +44,8 @@ def check_method(method: str, task: Task) -> None:
 def _simgraph(task: Task, traces: Traces, seed: int, plan: Plan, progress: bool) -> Train:
     def train() -> Learned:
         model = fit(task.graph, traces, seed=seed, preset=plan.preset, time_limit=plan.time_limit, progress=progress)
-        limit = float("inf") if plan.time_limit is None else plan.time_limit
+        limits = plan.time_limit, Settings.of(plan.preset).time_limit
+        limit = next((seconds for seconds in limits if seconds is not None), float("inf"))
         facts = {
             "validation_loss": model.history.best,
             "steps": int(model.history[-1]["step"]),

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 __all__ = ["DEFAULT_DEPTH", "Compiled", "Names", "check_askable", "compile", "name_of", "why_not_askable"]
 
-DEFAULT_DEPTH = 4
+DEFAULT_DEPTH = 6
 """Attention layers of the default network."""
 
 _PROBE = 32

@@ -45,10 +45,12 @@ def fit(
         traces: Traces to learn from, from ``graph.simulate(...)``.
         num_simulations: Number of traces to simulate instead.
         seed: Seed of the simulation and the training.
-        preset: ``"default"``, ``"fast"``, or a :class:`Settings` object.
+        preset: ``"default"`` (at most six minutes), ``"thorough"`` (at most three quarters of an hour), ``"fast"``
+            (a first look), or a :class:`Settings` object.
         queries: Questions that matter most, as dictionaries with the keys ``given`` and ``of``; half of
             the training is spent on them.
-        time_limit: Seconds after which training ends.
+        time_limit: Seconds after which training ends, in place of those of the preset. Where it is time that ends a
+            training, another machine takes another number of steps.
         progress: Whether to show progress bars.
 
     Returns:

@@ -23,6 +23,7 @@ from tqdm.auto import tqdm
 from simgraph.compile import Compiled
 from simgraph.compile.edges import EdgeList
 from simgraph.compile.layout import Tokens
+from simgraph.compile.masks import LATENT
 from simgraph.errors import TrainingError
 from simgraph.simformer import Architecture, Denoiser, Simformer
 from simgraph.traces import Traces
@@ -32,6 +33,7 @@ from simgraph.train.conditions import Conditions, Pool, Pools
 from simgraph.train.embedding import Learner
 from simgraph.train.gradients import Batch, Workers
 from simgraph.train.history import History
+from simgraph.train.levels import Levels
 from simgraph.train.muon import Muon
 from simgraph.train.ranges import Ranges
 from simgraph.train.settings import Settings
@@ -87,7 +89,7 @@ def build(compiled: Compiled, architecture: Architecture) -> Denoiser:
 
 def _denoiser(compiled: Compiled, network: Simformer, places: Tensor | None = None) -> Denoiser:
     layout = compiled.layout
-    return Denoiser(network, layout.ids, layout.coordinates, layout.widths, layout.classes, places)
+    return Denoiser(network, layout.ids, layout.coordinates[layout.joining], layout.widths, layout.classes, places)
 
 
 def build_network(compiled: Compiled, architecture: Architecture) -> Simformer:
@@ -97,7 +99,7 @@ def build_network(compiled: Compiled, architecture: Architecture) -> Simformer:
         architecture,
         identifiers=len(layout.widths),
         features=layout.width,
-        plates=len(layout.plate_names),
+        plates=len(layout.joining),
         coordinates=layout.coordinates_of_points,
         timeless=compiled.rule.form == "cached",
     )
@@ -123,7 +125,7 @@ def train(
         settings: Settings.
         seed: Seed of everything that is random here.
         queries: Condition states (tokens,) of the user's own queries.
-        time_limit: Seconds after which training ends; the learning rate falls accordingly.
+        time_limit: Seconds after which training ends, in place of those of the settings.
         progress: Whether to show a progress bar.
 
     Returns:
@@ -138,6 +140,7 @@ def train(
             f"{count} traces are too few to train on and to validate with; use {_LEAST_TRACES} or more."
         )
     started = time.monotonic()
+    time_limit = settings.time_limit if time_limit is None else time_limit
     generator = torch_stream(seed, "train")
     order = torch.randperm(count, generator=generator)
     held = max(1, round(settings.validation * count))
@@ -223,11 +226,14 @@ class _Run:
         matrices = learner.denoiser.network.matrices()
         known = {id(matrix) for matrix in matrices}
         self.rest: list[nn.Parameter] = [p for p in learner.parameters() if id(p) not in known]
+        half = len(matrices) // 2  # the two halves take their steps side by side
         self.optimizers: list[torch.optim.Optimizer] = [
-            Muon(matrices, lr=settings.matrix_lr),
+            Muon(matrices[:half], lr=settings.matrix_lr),
+            Muon(matrices[half:], lr=settings.matrix_lr),
             torch.optim.AdamW(self.rest, lr=settings.vector_lr, weight_decay=0.0, fused=True),
         ]
-        self.peaks = [settings.matrix_lr, settings.vector_lr]
+        self.peaks = [settings.matrix_lr, settings.matrix_lr, settings.vector_lr]
+        self.levels = Levels(settings.noise)
 
     def set_rate(self, spent: float) -> float:
         """Sets the learning rates for the share of the training that is spent; returns that of the matrices."""
@@ -243,12 +249,11 @@ class _Run:
         size = self.batch_size
         batch = tokens[torch.randint(len(tokens), (size,), generator=self.generator)]
         states, masks = self.ask(batch)
-        sigma = self.settings.noise.sample(size, self.generator)
+        sigma = self.levels.sample(size, self.generator)
         noise = torch.randn(batch.values.shape, generator=self.generator)
         loss = workers.backward(self.learner, _whole((batch.values, noise, sigma, states, masks), batch))
         nn.utils.clip_grad_norm_(self.rest, self.settings.clip)
-        for optimizer in self.optimizers:
-            optimizer.step()
+        workers.step(self.optimizers)
         self.averaged.update_parameters(self.learner)
         return loss
 
@@ -282,10 +287,19 @@ class _Validation:
         self.masks = run.compiled.rule.masks(self.states, run.depth, run.thinning.elements(self.batch.exists))
         self.sigma = run.settings.noise.sample(len(rows), generator)
         self.noise = torch.randn(self.batch.values.shape, generator=generator)
+        layout = run.compiled.layout
+        latent = self.states == LATENT
+        # The loss of a category is no squared error.
+        self.continuous = latent.any(1) & ~(latent & (layout.classes[layout.ids] > 0)).any(1)
 
     def __call__(self, workers: Workers) -> float:
+        """Returns the mean loss of the latent tokens, and lets the run know at which levels it errs."""
         batch = _whole((self.batch.values, self.noise, self.sigma, self.states, self.masks), self.batch)
-        return workers.loss(cast(Learner, self.run.averaged.module), batch, self.run.batch_size)
+        losses = workers.losses(cast(Learner, self.run.averaged.module), batch, self.run.batch_size)
+        latents = (self.states == LATENT).sum(1)
+        told = self.continuous
+        self.run.levels.follow(self.sigma[told], losses[told] / latents[told] / (1 + self.sigma[told].square()))
+        return float(losses.sum() / latents.sum().clamp_min(1))
 
 
 def _whole(batch: tuple[Tensor, Tensor, Tensor, Tensor, Tensor | EdgeList], tokens: Tokens) -> Batch:

@@ -8,7 +8,7 @@ seed gives the same numbers whatever the number of cores.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import cast
@@ -37,7 +37,7 @@ networks see."""
 
 
 class Workers:
-    """Threads that compute losses, one for each core up to the number of parts."""
+    """Threads that compute losses and take steps, one for each core up to the number of parts."""
 
     def __init__(self, pool: ThreadPoolExecutor) -> None:
         self.pool = pool
@@ -49,14 +49,16 @@ class Workers:
         with workers(_PARTS) as pool:
             yield Workers(pool)
 
-    def loss(self, learner: Denoiser | Learner, batch: Batch, rows: int) -> float:
-        """Returns the mean loss of the latent tokens of a batch, going through so many rows at a time."""
+    def losses(self, learner: Denoiser | Learner, batch: Batch, rows: int) -> Tensor:
+        """Returns the loss of each row, summed over its latent tokens, going through so many rows at a time."""
 
         @torch.no_grad()
-        def part(pieces: Batch) -> float:
-            return float(learner.loss(*pieces).sum())
+        def part(pieces: Batch) -> Tensor:
+            return learner.loss(*pieces).sum(1)
 
-        return sum(self.pool.map(part, _split(_by_size(batch), rows))) / _latents(batch)
+        batch, order = _by_size(batch)
+        found = torch.cat(list(self.pool.map(part, _split(batch, rows))))
+        return torch.empty_like(found).index_copy_(0, order, found)
 
     def backward(self, learner: Denoiser | Learner, batch: Batch) -> float:
         """Sets the gradients to those of the mean loss of a batch's latent tokens; returns that loss."""
@@ -68,24 +70,31 @@ class Workers:
             return loss.item(), torch.autograd.grad(loss, parameters, allow_unused=True)
 
         parts = _MORE_PARTS if _packs(batch) else _PARTS
-        pieces = _split(_by_size(batch), -(-len(batch[0]) // parts))
+        pieces = _split(_by_size(batch)[0], -(-len(batch[0]) // parts))
         losses, gradients = zip(*self.pool.map(part, pieces), strict=True)
         for parameter, *found in zip(parameters, *gradients, strict=True):
             known = [gradient for gradient in found if gradient is not None]
             parameter.grad = sum(known[1:], known[0]) if known else None
         return sum(losses)
 
+    def step(self, optimizers: Sequence[torch.optim.Optimizer]) -> None:
+        """Takes the steps of optimisers that share no parameter."""
+        list(self.pool.map(lambda optimizer: optimizer.step(), optimizers))
+
 
 def _packs(batch: Batch) -> bool:
     return isinstance(batch[4], Tensor) and sparse(batch[3])
 
 
-def _by_size(batch: Batch) -> Batch:
-    """Returns the rows in the order of how many tokens they have, the longest first, where they are packed."""
+def _by_size(batch: Batch) -> tuple[Batch, Tensor]:
+    """Returns the rows in the order of how many tokens they have, the longest first, where they are packed.
+
+    Beside them it returns where each row stood before, (rows,).
+    """
     if not _packs(batch):
-        return batch
+        return batch, torch.arange(len(batch[0]))
     order = (batch[3] != ABSENT).sum(1).argsort(descending=True, stable=True)
-    return cast(Batch, tuple(part[order] for part in batch))
+    return cast(Batch, tuple(part[order] for part in batch)), order
 
 
 def _split(batch: Batch, rows: int) -> Iterator[Batch]:

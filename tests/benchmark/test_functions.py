@@ -77,7 +77,7 @@ def test_what_is_measured_is_written(tmp_path, monkeypatch):
     functions.main(str(tmp_path), "20", "volterra")
     found = json.loads((tmp_path / "functions.json").read_text())["graphs"]["volterra"]
     assert len(found["points"]["2"]["quantities"]) == 4 + 2 * 5
-    assert "Training: 60 traces, width 48, 5 steps, " in (tmp_path / "functions.md").read_text()
+    assert "Training: 60 traces, width 64, 5 steps, " in (tmp_path / "functions.md").read_text()
     assert "| 2 | rates[0] |" in (tmp_path / "functions.md").read_text()
 
 

@@ -113,7 +113,7 @@ def chain(length):
 def test_tokens_farther_apart_than_the_network_is_deep():
     found = compile(chain(8)).lint()
     assert {f.rule for f in found} == {"depth"}
-    assert found[0].message.startswith("in the joint, tokens lie up to 7 hops apart, and the network has 4 layers:")
+    assert found[0].message.startswith("in the joint, tokens lie up to 7 hops apart, and the network has 6 layers:")
     assert found[0].message.endswith("Without shortcuts: Architecture(depth=7).")
     assert compile(chain(8)).lint(depth=7) == []
 

@@ -63,10 +63,11 @@ def test_packed_rows_have_the_same_loss_and_gradients(graph, monkeypatch):
         assert sparse(batch[3]) == (short == 2)
         with Workers.start() as workers:
             loss = workers.backward(learner, batch)
-            assert workers.loss(learner, batch, 7) == pytest.approx(loss, rel=1e-4)
-        found.append((loss, [None if p.grad is None else p.grad.clone() for p in parameters]))
-    (loss, gradients), (other, others) = found
+            losses = workers.losses(learner, batch, 7)
+        found.append((loss, losses, [None if p.grad is None else p.grad.clone() for p in parameters]))
+    (loss, losses, gradients), (other, other_losses, others) = found
     assert loss == pytest.approx(other, rel=1e-5)
+    assert torch.allclose(losses, other_losses, rtol=1e-4)  # row by row, in the order that they came in
     assert any(own is not None and own.abs().sum() > 0 for own in gradients)
     for first, second in zip(gradients, others, strict=True):
         assert (first is None) == (second is None)

@@ -1,5 +1,7 @@
 """Settings and presets."""
 
+from dataclasses import replace
+
 import pytest
 
 from simgraph.errors import DeclarationError
@@ -13,12 +15,15 @@ def test_presets_are_known_by_name_and_settings_pass_through():
 
 
 def test_the_default_preset_is_the_default():
-    assert Settings.of("default") == Settings()
+    assert replace(Settings.of("default"), time_limit=None) == Settings()
 
 
-def test_the_fast_preset_does_less():
-    fast, default = PRESETS["fast"], PRESETS["default"]
+def test_presets_keep_to_the_time_that_is_said_of_them():
+    fast, default, thorough = (PRESETS[name] for name in ("fast", "default", "thorough"))
     assert fast.steps * fast.batch_for(5) < default.steps * default.batch_for(5)
+    assert default.steps < thorough.steps
+    assert default.time_limit < 6 * 60
+    assert thorough.time_limit < 45 * 60
 
 
 def test_graphs_of_more_tokens_get_smaller_batches_unless_a_size_is_set():
@@ -39,6 +44,7 @@ def test_graphs_of_more_tokens_get_smaller_batches_unless_a_size_is_set():
         ("matrix_lr", 0.0),
         ("vector_lr", float("nan")),
         ("clip", -1.0),
+        ("time_limit", 0),
         ("validation", 1.0),
         ("warmup", -0.1),
     ],
