@@ -196,7 +196,14 @@ def report(found: Mapping[str, Any]) -> str:
             f"{graph['simulations']} traces, width {graph['width']}, {graph['steps']:.0f} steps,"
             f" {graph['train_seconds']:.0f} s"
         )
-        lines += ["", f"## {name}", "", f"Training: {training}.", ""]
+        quantities = [one for measured in graph["points"].values() for one in measured["quantities"].values()]
+        outside, beyond = sum(not one["inside"] for one in quantities), max(one["beyond"] for one in quantities)
+        chance = binom.ppf(CONFIDENCE, len(quantities), 1 - CONFIDENCE)
+        verdict = (
+            f"{outside} of {len(quantities)} quantities leave the band, by {beyond:.3f} at most. Were all answers"
+            f" right and quantities independent, up to {chance:.0f} would in {CONFIDENCE:.0%} of such tables."
+        )
+        lines += ["", f"## {name}", "", f"Training: {training}. {verdict}", ""]
         rows = []
         for count, measured in graph["points"].items():
             for label, one in measured["quantities"].items():

@@ -78,7 +78,11 @@ def test_what_is_measured_is_written(tmp_path, monkeypatch):
     found = json.loads((tmp_path / "functions.json").read_text())["graphs"]["volterra"]
     assert len(found["points"]["2"]["quantities"]) == 4 + 2 * 5
     assert "Training: 60 traces, width 64, 5 steps, " in (tmp_path / "functions.md").read_text()
-    assert "| 2 | rates[0] |" in (tmp_path / "functions.md").read_text()
+    text = (tmp_path / "functions.md").read_text()
+    assert "| 2 | rates[0] |" in text
+    outside = sum(not one["inside"] for one in found["points"]["2"]["quantities"].values())
+    assert f" s. {outside} of 14 quantities leave the band, by " in text
+    assert "up to 1 would in 99% of such tables." in text  # P(1 or fewer of 14) = 0.992
 
 
 def test_unknown_graphs_are_refused(tmp_path):

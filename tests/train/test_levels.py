@@ -17,7 +17,7 @@ def followed(widths, rows=4096):
     """Levels that followed the errors of an exact denoiser of normal laws of these widths."""
     sigma = BASE.sample(rows, generator())
     width = torch.tensor(widths)[torch.randint(len(widths), (rows,), generator=generator(1))]
-    # The posterior variance is width^2 sigma^2 / (width^2 + sigma^2); errors scatter around it like those of eight features.
+    # The posterior variance is width^2 sigma^2 / (width^2 + sigma^2); errors scatter like those of eight features.
     error = (
         width.square()
         / (width.square() + sigma.square())
