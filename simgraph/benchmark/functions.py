@@ -39,7 +39,7 @@ __all__ = ["main"]
 SEED = 0
 SIMULATIONS = 30_000
 SETTINGS = Settings(steps=14_000, architecture=Architecture(width=64, depth=4, heads=4))
-"""More of everything than by default: what a function does between many points is learned late."""
+"""Many traces and steps: what a function does between many points is learned late."""
 
 DATA_SETS = 200
 POINTS = (4, 40)

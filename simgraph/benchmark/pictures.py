@@ -77,6 +77,8 @@ def plot_scores(panels: Mapping[str, Mapping[str, Sequence[tuple[float, float]]]
     axes[0, 0].set(xscale="log", ylim=(0.45, 1.01))
     for unused in axes.flat[len(panels) :]:
         unused.set_visible(False)
+    for last in axes.flat[max(0, len(panels) - columns) : len(panels)]:
+        last.tick_params(labelbottom=True)
     figure.supxlabel(label, fontsize=8)
     figure.supylabel("C2ST, mean of the questions", fontsize=8)
     order = sorted(shown)

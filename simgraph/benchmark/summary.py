@@ -138,8 +138,12 @@ def _label(run: Mapping[str, Any], runs: Sequence[Mapping[str, Any]], naming: Se
     """Names the line of a run: its method, and of its plan what differs among the runs of that method."""
     own = [_shown(other) for other in runs if other["method"] == run["method"]]
     differing = [name for name in naming if len({str(other[name]) for other in own}) > 1]
-    named = [f"{name.replace('_', ' ')} {_shown(run)[name]}" for name in differing if run[name] is not None]
-    return ", ".join([run["method"], *named]).replace("num simulations", "simulations")
+    named = [
+        f"{name.replace('num_', '').replace('_', ' ')} {_shown(run)[name]}"
+        for name in differing
+        if run[name] is not None
+    ]
+    return ", ".join([run["method"], *named])
 
 
 def _shown(run: Mapping[str, Any]) -> dict[str, Any]:

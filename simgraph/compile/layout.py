@@ -63,13 +63,13 @@ class Layout:
         plates: Plate names of each variable, outermost first.
         ragged: Plates and indices whose size varies, by name; their variables have the largest size.
         indices: Indices by name.
+        joining: Names of the plates that the network is told the elements of. By default all but each index of a single
+            function with one token a point: there, points tell the tokens apart.
 
     Attributes:
         tokens: The tokens in order, each a pair (name, index of its element in the variable's array).
         ids: Long tensor (tokens,): identifier of each token, shared over plate elements.
         coordinates: Long tensor (plates, tokens): element number in each plate, -1 outside of it.
-        joining: Long tensor: the plates, by number, whose elements are told to the network. Of an index that a single
-            function is looked at by, each element is one token, which its point tells from the others.
         widths: Long tensor (identifiers,): number of features.
         classes: Long tensor (identifiers,): number of categories, 0 for continuous tokens.
         variables: Long tensor (tokens,): number of each token's variable.
@@ -83,6 +83,7 @@ class Layout:
         plates: Mapping[str, Sequence[str]],
         ragged: Mapping[str, Plate] | None = None,
         indices: Mapping[str, Index] | None = None,
+        joining: Sequence[str] | None = None,
     ) -> None:
         self.tokenizers = dict(tokenizers)
         self.ragged = dict(ragged or {})
@@ -121,8 +122,8 @@ class Layout:
         self.askable = torch.tensor([tokenizer.askable for tokenizer in self.tokenizers.values()])[self.variables]
         self.ids = torch.tensor(ids, dtype=torch.long)
         self.coordinates = torch.tensor(coordinates, dtype=torch.long).reshape(len(ids), -1).T
-        joining = [number for number, plate in enumerate(self.plate_names) if not self._is_line(plate)]
-        self.joining = torch.tensor(joining, dtype=torch.long)
+        told = [plate for plate in self.plate_names if not self._is_line(plate)] if joining is None else joining
+        self.joining = tuple(told)
         self.widths = torch.tensor(widths, dtype=torch.long)
         self.classes = torch.tensor(classes, dtype=torch.long)
 
@@ -141,6 +142,11 @@ class Layout:
         return tuple(self.tokenizers)
 
     @property
+    def told_coordinates(self) -> torch.Tensor:
+        """The coordinates that the network is told, (joining plates, tokens)."""
+        return self.coordinates[[self.plate_names.index(plate) for plate in self.joining]]
+
+    @property
     def width(self) -> int:
         """Number of features of the widest token."""
         return int(self.widths.max())
@@ -153,11 +159,11 @@ class Layout:
             shape = tuple(sizes.get(plate, size) for plate, size in old)
             tokenizers[name] = replace(tokenizer, variable=replace(tokenizer.variable, plate_shape=shape))
         rest = {name: plate for name, plate in self.ragged.items() if name not in sizes}
-        return Layout(tokenizers, self.plates, rest, self.indices)
+        return Layout(tokenizers, self.plates, rest, self.indices, self.joining)
 
     def fitted(self, tokenizers: Mapping[str, Tokenizer]) -> Layout:
         """Returns the same layout with other tokenizers of the same variables."""
-        return Layout(tokenizers, self.plates, self.ragged, self.indices)
+        return Layout(tokenizers, self.plates, self.ragged, self.indices, self.joining)
 
     def index_of(self, name: str) -> Index | None:
         """Returns the index of a function-valued variable, None of any other one."""

@@ -67,14 +67,14 @@ def attend(
         mask: True where attention is allowed, (batch or 1, queries, keys). Every query has a key that it may
             attend to. None: all allowed.
         factors: Two more tensors whose product is added to the logits, (batch, heads, queries, terms) and (batch, keys,
-            terms). Only for more than ``SHORT`` keys, where they take less time than their product would.
+            terms); of many keys they take less time than their product would.
 
     Returns:
         (queries, batch, width).
     """
     if query.device.type != "cpu" or len(key) > SHORT:
         return _long(query, key, value, heads, bias, mask, factors)
-    assert factors is None
+    bias = _summed(bias, factors)
     return (_few if len(key) <= FEW else _short)(query, key, value, heads, bias, mask)
 
 
@@ -170,15 +170,21 @@ def _long(
             q, k = torch.cat([q, left], -1), torch.cat([k, right.unsqueeze(1).expand(-1, heads, -1, -1)], -1)
         return (_masked(q @ k.mT, bias, mask).softmax(-1) @ v).permute(2, 0, 1, 3).flatten(2)
     allowed = None if mask is None else mask.unsqueeze(1)
-    if factors is not None:
-        left, right = factors
-        product = left @ right.mT.unsqueeze(1)
-        bias = product if bias is None else bias + product
+    bias = _summed(bias, factors)
     if bias is not None:
         bias = bias.unsqueeze(0) if bias.dim() == 3 else bias
         allowed = bias if allowed is None else bias.masked_fill(~allowed, float("-inf"))
     attended = scaled_dot_product_attention(q, k, v, attn_mask=allowed)
     return attended.permute(2, 0, 1, 3).flatten(2)
+
+
+def _summed(bias: Tensor | None, factors: tuple[Tensor, Tensor] | None) -> Tensor | None:
+    """Returns the bias with the product of the factors."""
+    if factors is None:
+        return bias
+    left, right = factors
+    product = left @ right.mT.unsqueeze(1)
+    return product if bias is None else bias + product
 
 
 def _masked(logits: Tensor, bias: Tensor | None, mask: Tensor | None) -> Tensor:

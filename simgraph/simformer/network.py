@@ -17,7 +17,7 @@ from torch.nn.functional import embedding, gelu, layer_norm, linear
 
 from simgraph.compile.masks import OBSERVED
 from simgraph.errors import DeclarationError
-from simgraph.simformer.attention import SHORT, attend, attend_shared, project
+from simgraph.simformer.attention import attend, attend_shared, project
 from simgraph.simformer.embeddings import NoiseEmbedding, PlaceEmbedding, TokenEmbedding
 from simgraph.simformer.pairs import MOST_PAIRED, Pairs
 from simgraph.simformer.rotary import Turn, rotate, turn
@@ -241,11 +241,8 @@ class _Block(nn.Module):
         if wanted is not None:
             query, pairs = query[wanted], pairs.of(wanted)
             mask = None if mask is None else mask[:, wanted]
-        shared = memory is not None and memory[0].shape[1] < query.shape[1]
-        keys = len(own[0]) + (0 if memory is None else len(memory[0]))
-        factors = pairs.factors(self.pair_bias) if keys > SHORT and not shared else None
-        bias = pairs.bias(self.pair_bias if factors is None else None, self.plate_bias)
-        if memory is not None and shared:
+        bias, factors = pairs.bias(self.pair_bias, self.plate_bias), pairs.factors(self.pair_bias)
+        if memory is not None and memory[0].shape[1] < query.shape[1]:
             return attend_shared(query, own, memory, self.heads, bias, mask)
         return attend(query, *_joined(memory, own), self.heads, bias, mask, factors)
 

@@ -46,6 +46,8 @@ class Pairs:
     def bias(self, by_pair: Tensor | None, by_plate: Tensor | None) -> Tensor | None:
         """Returns what is added to the logits, ([batch,] heads, queries, keys), or None.
 
+        Where rows have tokens of their own, the part of the pairs is that of :meth:`factors`.
+
         Args:
             by_pair: Learned numbers for pairs of identifiers, (heads, identifiers, identifiers).
             by_plate: Learned numbers for each plate, (plates, heads).
@@ -53,9 +55,6 @@ class Pairs:
         bias: Tensor | None = None
         if by_pair is not None and self.query.dim() == 1:
             bias = _PAIR_SCALE * by_pair[:, self.query[:, None], self.key]
-        elif (factors := self.factors(by_pair)) is not None:
-            left, right = factors
-            bias = left @ right.mT.unsqueeze(1)
         if by_plate is not None and self.same is not None:
             shape = "pqk->hqk" if self.same.dim() == 3 else "pbqk->bhqk"
             bias = _sum(bias, torch.einsum(f"ph,{shape}", by_plate, self.same))

@@ -77,6 +77,7 @@ def save(path: str | os.PathLike[str], trained: Trained, nodes: dict[str, Any] |
         "variables": variables,
         "ragged": {name: [plate.least, plate.most] for name, plate in compiled.layout.ragged.items()},
         "indices": {name: _index_entry(index) for name, index in compiled.layout.indices.items()},
+        "joining": list(compiled.layout.joining),
         "observed": compiled.rule.form,
         "architecture": asdict(denoiser.network.architecture),
         "history": trained.history.rows,
@@ -151,7 +152,10 @@ def _assemble(arrays: dict[str, np.ndarray], manifest: dict[str, Any], embedding
         set(entry["plates"][:-1]) & set(indices) for entry in manifest["variables"]
     ):
         raise FileFormatError("indices that are no last axis of a variable.")
-    layout = Layout(tokenizers, {entry["name"]: entry["plates"] for entry in manifest["variables"]}, ragged, indices)
+    inside = {entry["name"]: entry["plates"] for entry in manifest["variables"]}
+    # Files that do not say it stem from when the network was told the elements of all plates.
+    joining = manifest.get("joining", list(dict.fromkeys(plate for own in inside.values() for plate in own)))
+    layout = Layout(tokenizers, inside, ragged, indices, joining)
     if len(layout) != count:
         raise FileFormatError("two variables of one name.")
     families = Families(torch.from_numpy(members.astype(bool)), torch.from_numpy(parents.astype(bool)))

@@ -12,12 +12,13 @@ import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import cast
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import AveragedModel
 from tqdm.auto import tqdm
 
 from simgraph.compile import Compiled
@@ -89,7 +90,7 @@ def build(compiled: Compiled, architecture: Architecture) -> Denoiser:
 
 def _denoiser(compiled: Compiled, network: Simformer, places: Tensor | None = None) -> Denoiser:
     layout = compiled.layout
-    return Denoiser(network, layout.ids, layout.coordinates[layout.joining], layout.widths, layout.classes, places)
+    return Denoiser(network, layout.ids, layout.told_coordinates, layout.widths, layout.classes, places)
 
 
 def build_network(compiled: Compiled, architecture: Architecture) -> Simformer:
@@ -157,8 +158,7 @@ def train(
     judge = _Validation(run, validation, torch_stream(seed, "validation"))
     best = copy.deepcopy(learner)
     history = History()
-    every = max(1, settings.steps // settings.evaluations)
-    running, since = 0.0, 0
+    running, since, judged = 0.0, 0, 0
 
     with (
         Workers.start() as workers,
@@ -179,9 +179,13 @@ def train(
             running, since = running + loss, since + 1
             bar.update()
             last = step == settings.steps or spent >= 1
-            if step % every and not last:
+            due = math.floor(spent * settings.evaluations + 1e-6)
+            if due == judged and not last:
                 continue
-            validation_loss = judge(workers)
+            judged = due
+            losses = judge(workers)
+            validation_loss = judge.mean(losses)
+            run.levels.follow(*judge.errors(losses))
             improved = validation_loss < history.best
             history = history.with_row(
                 step=step,
@@ -221,8 +225,7 @@ class _Run:
         self.thinning = Thinning(conditions, compiled, self.depth)
         others = self.thinning.elements(exists)
         self.pools = None if others is None else Pools(conditions, compiled, self.depth, generator, others)
-        decay = 1 - 1 / max(2.0, settings.ema * settings.steps)
-        self.averaged = AveragedModel(learner, multi_avg_fn=get_ema_multi_avg_fn(decay))
+        self.averaged = AveragedModel(learner, multi_avg_fn=partial(_averaged, settings.ema))
         matrices = learner.denoiser.network.matrices()
         known = {id(matrix) for matrix in matrices}
         self.rest: list[nn.Parameter] = [p for p in learner.parameters() if id(p) not in known]
@@ -287,19 +290,30 @@ class _Validation:
         self.masks = run.compiled.rule.masks(self.states, run.depth, run.thinning.elements(self.batch.exists))
         self.sigma = run.settings.noise.sample(len(rows), generator)
         self.noise = torch.randn(self.batch.values.shape, generator=generator)
-        layout = run.compiled.layout
-        latent = self.states == LATENT
-        # The loss of a category is no squared error.
-        self.continuous = latent.any(1) & ~(latent & (layout.classes[layout.ids] > 0)).any(1)
+        latent, classes = self.states == LATENT, run.compiled.layout.classes[run.compiled.layout.ids]
+        self.latents = latent.sum(1)
+        self.continuous = latent.any(1) & ~(latent & (classes > 0)).any(1)
 
-    def __call__(self, workers: Workers) -> float:
-        """Returns the mean loss of the latent tokens, and lets the run know at which levels it errs."""
+    def __call__(self, workers: Workers) -> Tensor:
+        """Returns the loss of each row, summed over its latent tokens: (rows,)."""
         batch = _whole((self.batch.values, self.noise, self.sigma, self.states, self.masks), self.batch)
-        losses = workers.losses(cast(Learner, self.run.averaged.module), batch, self.run.batch_size)
-        latents = (self.states == LATENT).sum(1)
-        told = self.continuous
-        self.run.levels.follow(self.sigma[told], losses[told] / latents[told] / (1 + self.sigma[told].square()))
-        return float(losses.sum() / latents.sum().clamp_min(1))
+        return workers.losses(cast(Learner, self.run.averaged.module), batch, self.run.batch_size)
+
+    def mean(self, losses: Tensor) -> float:
+        """Returns the mean loss of the latent tokens."""
+        return float(losses.sum() / self.latents.sum().clamp_min(1))
+
+    def errors(self, losses: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns noise levels and mean errors, as :class:`Levels` follows them, of rows without latent categories."""
+        rows, sigma = self.continuous, self.sigma[self.continuous]
+        return sigma, losses[rows] / self.latents[rows] / (1 + sigma.square())
+
+
+@torch.no_grad()
+def _averaged(share: float, averages: Sequence[Tensor], weights: Sequence[Tensor], count: Tensor) -> None:
+    """Moves averages of weights such that they reach back over a share of the steps so far, however many there are."""
+    for average, weight in zip(averages, weights, strict=True):
+        average.lerp_(weight, 1 / (1 + share * float(count)))
 
 
 def _whole(batch: tuple[Tensor, Tensor, Tensor, Tensor, Tensor | EdgeList], tokens: Tokens) -> Batch:

@@ -4,16 +4,12 @@ Let :math:`e(\sigma) = E |x_0 - D(x_\sigma, \sigma)|^2 / \sigma^2` be the denois
 over questions and features. It falls from one, where noise is too weak to be told from the law of a token itself, to
 zero, where noise is far stronger than that law is wide. It turns where both are alike: at low levels for tokens that
 the evidence nearly fixes, at high ones for the others. So :math:`1 - e` is the distribution function of a law of
-:math:`\ln \sigma`, that of the widths of the laws to be learned.
+:math:`\ln \sigma`, that of the widths of the laws to be learned, spread by about a factor of e.
 
 Levels come from a distribution that is the same for all graphs, but for half of those widths that lie below its
 median: the low levels that precise data ask for.
 
-By the relation between information and estimation, :math:`e(\sigma) / \sigma` is the rate at which noise takes
-information from tokens.
-
 References:
-    Guo, Shamai and Verdu, "Mutual information and minimum mean-square error in Gaussian channels" (2005), equation 1.
     Dieleman et al., "Continuous diffusion for categorical data" (2022), section 3.3: time warping, which draws levels
     by a loss in the same way.
 """
@@ -34,7 +30,7 @@ _SHARE = 0.5
 """Share of the narrow laws whose widths are drawn as levels."""
 
 _LEAST, _BINS = 512, 32
-"""Tokens of so many rows tell the error, at so many levels."""
+"""Held-out rows that it takes to tell the error, and the number of levels at which their mean is taken."""
 
 
 class Levels:
@@ -42,6 +38,10 @@ class Levels:
 
     Args:
         base: The distribution that is the same for all graphs.
+
+    Attributes:
+        log_sigma: Levels at which the error was found, rising; empty before that.
+        passed: 1 - e there: the share of widths below.
     """
 
     def __init__(self, base: NoiseLevels) -> None:
@@ -55,14 +55,13 @@ class Levels:
             sigma: Noise levels of held-out rows, (rows,).
             error: The mean error e of each row, (rows,).
         """
-        if len(sigma) < _LEAST:
+        if len(sigma) < _LEAST or not bool(error.isfinite().all()):
             return
         bins = np.array_split(sigma.argsort().numpy(), _BINS)
         levels, errors = sigma.log().double().numpy(), error.double().numpy()
-        mean = np.array([errors[rows].mean() for rows in bins])
-        falling = (np.minimum.accumulate(mean) + np.maximum.accumulate(mean[::-1])[::-1]) / 2
+        falling = _falling(np.array([errors[rows].mean() for rows in bins]))
         self.log_sigma = np.array([math.log(SIGMA_MIN), *(levels[rows].mean() for rows in bins)])
-        self.passed = np.array([0.0, *(1 - falling / max(1.0, falling[0]))])
+        self.passed = np.array([0.0, *(1 - np.minimum(falling, 1.0))])
 
     def sample(self, count: int, generator: torch.Generator) -> Tensor:
         """Draws noise levels (count,), stratified over their quantiles."""
@@ -74,3 +73,15 @@ class Levels:
         unit = (torch.arange(followed) + torch.rand(followed, generator=generator)) / followed
         own = np.exp(np.interp(narrow * unit.double().numpy(), self.passed, self.log_sigma))
         return torch.cat([levels, torch.from_numpy(own).float()])[torch.randperm(count, generator=generator)]
+
+
+def _falling(values: np.ndarray) -> np.ndarray:
+    """Returns the falling sequence that is nearest to the values: neighbours that rise are averaged."""
+    pools: list[tuple[float, int]] = []
+    for value in values:
+        pools.append((float(value), 1))
+        while len(pools) > 1 and pools[-2][0] < pools[-1][0]:
+            (late, of_late), (early, of_early) = pools.pop(), pools.pop()
+            size = of_early + of_late
+            pools.append(((early * of_early + late * of_late) / size, size))
+    return np.concatenate([np.full(size, mean) for mean, size in pools])

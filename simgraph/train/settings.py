@@ -27,7 +27,7 @@ class Settings:
         vector_lr: Peak learning rate of AdamW, for all else.
         warmup: Share of the steps in which the learning rate rises; afterwards it falls as a cosine.
         clip: Largest norm of the gradient of what AdamW trains.
-        ema: Share of the steps over which weights are averaged (exponentially).
+        ema: Share of the steps so far over which weights are averaged.
         validation: Share of the traces that are held out.
         evaluations: How often the held-out loss is measured.
         patience: Evaluations without improvement after which training stops.
@@ -88,5 +88,5 @@ PRESETS = {
     "thorough": Settings(steps=30_000, time_limit=2_640.0),
     "fast": Settings(steps=1000, batch_size=128, architecture=Architecture(width=32, depth=4, heads=4, widening=2)),
 }
-"""``default``: at most six minutes. ``thorough``: at most three quarters of an hour, for better answers. ``fast``: a
-first look within a minute, less accurate."""
+"""``default``: some six minutes at most. ``thorough``: three quarters of an hour at most, for better answers. ``fast``:
+a first look, less accurate, in a fraction of that."""

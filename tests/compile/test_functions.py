@@ -241,3 +241,20 @@ def test_thinning_keeps_masks_of_wide_components_sound():
     thinning = Thinning(Conditions(compiled), compiled, 4)
     fewer, masks = thinning(states, compiled.rule.edge_mask(states, 4), exists, torch.Generator())
     assert torch.equal(masks, compiled.rule.edge_mask(fewer, 4))
+
+
+def test_networks_are_told_the_elements_that_points_do_not_tell():
+    t, u = index("t", 0, 1, num=(1, 3)), index("u", 0, 1, num=(1, 3))
+    person = plate("person", 2)
+
+    def line(name, index, **options):
+        parents = {index.name: index.name}
+        return node(name=name, index=index, parents=parents, **options)(lambda rng, **at: at[index.name])
+
+    def joining(*nodes):
+        return sg.compile(Graph(*nodes)).layout.joining
+
+    assert joining(line("f", t), line("g", u)) == ()
+    assert joining(line("f", t), line("g", t)) == ("t",)
+    assert joining(line("f", t, plates=person)) == ("person", "t")
+    assert joining(line("f", t), line("g", u, plates=person)) == ("person", "u")

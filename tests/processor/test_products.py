@@ -22,6 +22,28 @@ def test_products_are_exact_to_float32(rows, inner, columns):
     assert (product - right_one).abs().max() < 1e-5 * right_one.abs().max()
 
 
+def test_the_setting_is_on_while_any_context_lasts():
+    before = precision()
+    first, second = fast_products(), fast_products()
+    first.__enter__()
+    during = precision()
+    second.__enter__()
+    first.__exit__(None, None, None)
+    assert precision() == during
+    second.__exit__(None, None, None)
+    assert precision() == before
+    assert (during == "bf16") == products._exact()
+
+
+def test_a_library_that_rounds_is_not_used(monkeypatch):
+    monkeypatch.setattr(products, "_ROUNDING", 0.0)
+    products._measured.cache_clear()
+    before = precision()
+    with fast_products():
+        assert precision() == before
+    products._measured.cache_clear()
+
+
 def test_settings_are_restored_also_after_an_error():
     def fail():
         with tuned():
@@ -37,9 +59,9 @@ def test_settings_are_restored_also_after_an_error():
 
 
 def test_processors_without_wide_vectors_are_left_alone(monkeypatch):
-    products._exact.cache_clear()
+    products._measured.cache_clear()
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX2")
     before = precision()
     with fast_products():
         assert precision() == before
-    products._exact.cache_clear()
+    products._measured.cache_clear()

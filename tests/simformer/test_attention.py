@@ -100,8 +100,8 @@ def test_gradients_reach_a_bias(keys):
 
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize("name", ["none", "bias and mask"])
-def test_a_bias_may_come_as_two_factors(name, training):
-    keys = SHORT + 3
+@pytest.mark.parametrize("keys", [FEW, FEW + 2, SHORT + 3])
+def test_a_bias_may_come_as_two_factors(name, training, keys):
     bias, mask = biases(3, keys)[name]
     generator = torch.Generator().manual_seed(1)
     left, right = (

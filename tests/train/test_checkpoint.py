@@ -7,11 +7,13 @@ import resource
 import numpy as np
 import pytest
 import torch
+from curves import smooth
 from safetensors import safe_open
 from safetensors.numpy import save_file
 from samples import TINY, mixed, plated, randomised
 
 from simgraph import compile
+from simgraph.compile.layout import Layout
 from simgraph.errors import FileFormatError
 from simgraph.train import checkpoint, train
 
@@ -257,3 +259,19 @@ def test_ranges_are_needed_in_their_shape(victim):
     name = manifest["variables"][0]["name"]
     arrays[f"low/{name}"] = np.zeros((7, 7))
     refused(written(victim, arrays, manifest), "ranges of another shape")
+
+
+def test_a_file_from_when_networks_were_told_all_elements_is_read_as_it_was(tmp_path, monkeypatch):
+    traces = smooth.simulate(60, seed=0, progress=False)
+    with monkeypatch.context() as patch:
+        patch.setattr(Layout, "_is_line", lambda self, plate: False)
+        old = train(compile(smooth, traces), traces, TINY, progress=False)
+    checkpoint.save(tmp_path / "new.sg", old, None)
+    arrays, manifest = parts(tmp_path / "new.sg")
+    assert manifest.pop("joining") == ["t", "s"]
+    read, _ = checkpoint.load(written(tmp_path / "old.sg", arrays, manifest))
+    assert read.compiled.layout.joining == ("t", "s")
+    assert compile(smooth, traces).layout.joining == ()
+    for name, value in old.denoiser.state_dict().items():
+        assert torch.equal(read.denoiser.state_dict()[name], value)
+    assert read.sized({"t": 2}).denoiser.coordinates.shape[0] == 2

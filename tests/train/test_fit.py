@@ -12,6 +12,7 @@ from torch.distributions import Normal
 from simgraph import Graph, Traces, compile, node
 from simgraph.benchmark.pace import prepare
 from simgraph.errors import TrainingError
+from simgraph.simformer import Architecture
 from simgraph.traces import Column
 from simgraph.train import fit, train
 from simgraph.train.gradients import Workers
@@ -44,8 +45,51 @@ def test_history_has_a_row_per_evaluation():
 
 
 def test_training_lowers_the_loss():
-    history = tiny(plated(), count=200, steps=30, batch_size=64, matrix_lr=0.03, vector_lr=0.03).history
-    assert history["validation_loss"][-1] < 0.97 * history["validation_loss"][0]
+    history = tiny(plated(), count=200, steps=60, batch_size=64, matrix_lr=0.03, vector_lr=0.03).history
+    assert history["validation_loss"][-1] < 0.95  # that of an untrained network is 1
+
+
+def test_the_limit_of_the_settings_ends_a_training_with_all_its_evaluations_and_a_word_overrides_it():
+    history = tiny(pair(), steps=100_000, evaluations=5, patience=100, time_limit=1.0).history
+    assert 4 <= len(history) <= 5
+    assert history["seconds"][-1] < 10
+    settings = dataclasses.replace(TINY, steps=8, time_limit=1e-9)
+    traces = pair().simulate(60, seed=0, progress=False)
+    run = train(compile(pair(), traces), traces, settings, time_limit=1e9, progress=False)
+    assert run.history["step"][-1] == 8
+
+
+def test_averages_reach_back_over_a_share_of_the_steps_whenever_training_ends():
+    average, decay = torch.zeros(1), 0.1
+    for count in range(400):
+        fit._averaged(decay, [average], [torch.tensor([float(count)])], torch.tensor(count))
+    # Weights that grow as n^(1 / share - 1) average to 1 / (1 + share) of the last value.
+    assert float(average) == pytest.approx(399 / (1 + decay), rel=0.01)
+
+
+def test_a_training_moves_its_levels_to_narrow_laws():
+    @node
+    def fixed():
+        return Normal(0.0, 1.0)
+
+    @node
+    def nearly(fixed):
+        return Normal(fixed, 0.01)
+
+    graph = Graph(fixed, nearly)
+    traces = graph.simulate(1000, seed=0, progress=False)
+    compiled = compile(graph, traces)
+    settings = dataclasses.replace(TINY, steps=150, batch_size=64, architecture=Architecture(16, 2, 2))
+    with pytest.MonkeyPatch.context() as patch:
+        followed = []
+        patch.setattr(fit.Levels, "follow", lambda self, sigma, error: followed.append((sigma, error)))
+        train(compiled, traces, settings, progress=False)
+    assert len(followed) == settings.evaluations
+    sigma, error = followed[-1]
+    low, high = (float(error[part].mean()) for part in (sigma < 0.01, sigma > 1))
+    # Noise that is far weaker than a law cannot be removed, and far stronger noise can, which is soon learned.
+    assert low > 0.8
+    assert high < 0.6
 
 
 def test_training_is_a_function_of_the_seed():
@@ -72,22 +116,22 @@ def test_equal_weights_have_the_same_validation_loss_every_time():
 
 
 def test_the_returned_weights_are_those_of_the_best_evaluation(monkeypatch):
-    losses = iter([3.0, 1.0, 2.0, 4.0])
+    means = iter([3.0, 1.0, 2.0, 4.0])
     seen = []
 
-    def judge(self, workers):
+    def judge(self, losses):
         seen.append({name: value.clone() for name, value in self.run.averaged.module.denoiser.state_dict().items()})
-        return next(losses)
+        return next(means)
 
-    monkeypatch.setattr(fit._Validation, "__call__", judge)
+    monkeypatch.setattr(fit._Validation, "mean", judge)
     trained = tiny(pair())
     assert same(weights(trained), seen[1])
     assert not same(weights(trained), seen[3])
 
 
 def test_training_stops_when_it_no_longer_improves(monkeypatch):
-    losses = iter([1.0, *[2.0] * 20])
-    monkeypatch.setattr(fit._Validation, "__call__", lambda self, workers: next(losses))
+    means = iter([1.0, *[2.0] * 20])
+    monkeypatch.setattr(fit._Validation, "mean", lambda self, losses: next(means))
     assert tiny(pair(), steps=20, evaluations=20, patience=3).history["step"] == [1, 2, 3, 4]
 
 

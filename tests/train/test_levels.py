@@ -13,15 +13,15 @@ def generator(seed=0):
     return torch.Generator().manual_seed(seed)
 
 
-def followed(widths, rows=4096):
+def followed(widths, rows=4096, features=8):
     """Levels that followed the errors of an exact denoiser of normal laws of these widths."""
     sigma = BASE.sample(rows, generator())
     width = torch.tensor(widths)[torch.randint(len(widths), (rows,), generator=generator(1))]
-    # The posterior variance is width^2 sigma^2 / (width^2 + sigma^2); errors scatter like those of eight features.
+    # The posterior variance is width^2 sigma^2 / (width^2 + sigma^2); errors scatter like theirs.
     error = (
         width.square()
         / (width.square() + sigma.square())
-        * torch.randn(rows, 8, generator=generator(2)).square().mean(1)
+        * torch.randn(rows, features, generator=generator(2)).square().mean(1)
     )
     levels = Levels(BASE)
     levels.follow(sigma, error)
@@ -40,10 +40,30 @@ def test_narrow_laws_get_levels_around_their_width():
     assert share(followed([0.02]), 0.02 / 6, 6 * 0.02) == pytest.approx(0.5 * of_base + 0.5 * 35 / 37, abs=0.03)
 
 
-def test_wide_laws_leave_the_levels_as_they_are():
-    levels = followed([3.0])
+@pytest.mark.parametrize(("rows", "features"), [(4096, 8), (512, 1)])
+def test_wide_laws_leave_the_levels_as_they_are(rows, features):
+    levels = followed([3.0], rows, features)
     for low, high in ((0.002, 0.05), (0.05, 0.5), (0.5, 40.0)):
         assert share(levels, low, high) == pytest.approx(share(Levels(BASE), low, high), abs=0.03)
+
+
+def test_a_single_row_that_errs_far_is_no_narrow_law():
+    sigma = BASE.sample(4096, generator())
+    error = 9 / (9 + sigma.square())
+    error[(sigma - 0.05).abs().argmin()] = 400.0
+    levels = Levels(BASE)
+    levels.follow(sigma, error)
+    assert share(levels, 0.04, 0.08) == pytest.approx(share(Levels(BASE), 0.04, 0.08), abs=0.03)
+
+
+@pytest.mark.parametrize("broken", [float("nan"), float("inf")])
+def test_an_error_that_is_no_number_is_passed_over(broken):
+    sigma = BASE.sample(4096, generator())
+    error = 1 / (1 + sigma.square())
+    error[7] = broken
+    levels = Levels(BASE)
+    levels.follow(sigma, error)
+    assert torch.equal(levels.sample(64, generator()), BASE.sample(64, generator()))
 
 
 def test_some_narrow_laws_among_wide_ones_get_their_part():
