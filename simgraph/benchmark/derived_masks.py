@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
-import math
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -24,7 +23,6 @@ from typing import Any, Literal
 import numpy as np
 
 from simgraph.benchmark.endings import end_of
-from simgraph.benchmark.pace import step_seconds
 from simgraph.benchmark.report import facts, machine, markdown_table, write_json, write_text
 from simgraph.benchmark.tasks import Task, find_task
 from simgraph.compile import Compiled, compile
@@ -45,8 +43,8 @@ Mask = Literal["derived", "full"]
 KEY = ("task", "num_simulations", "mask", "seed", "time_limit")
 """What tells runs apart."""
 
-_MARGIN = 2.0
-"""Steps are planned for a machine that becomes so much faster, so that it is the time that ends a training."""
+_ENDLESS = 10**9
+"""Steps that no time limit lets come to an end."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -142,7 +140,7 @@ def judged(
     Raises:
         TrainingError: If training was interrupted, or broke off.
     """
-    planned = timed_settings(compiled, traces, settings, seed, time_limit)
+    planned = replace(settings, steps=_ENDLESS)
     begin = time.process_time()
     model = fit(compiled, traces, seed=seed, preset=planned, time_limit=time_limit, progress=progress)
     worked = time.process_time() - begin
@@ -155,14 +153,14 @@ def judged(
         c2st(question.reference(count, 0), draw, classifier="rf")
         for question, draw in zip(questions, draws, strict=True)
     ]
-    given, of, depth = tuple(questions[0].evidence), tuple(questions[0].latent), planned.architecture.depth
+    given, of = tuple(questions[0].evidence), tuple(questions[0].latent)
+    depth = planned.architecture_for(len(compiled.layout)).depth
     return {
         "c2st": scores,
         "c2st_mean": float(np.mean(scores)),
         "c2st_draws": count,
         "validation_loss": model.history.best,
         "steps": int(model.history[-1]["step"]),
-        "planned_steps": planned.steps,
         "ended_by": ending,
         "train_seconds": model.history[-1]["seconds"],
         "cpu_seconds": worked,  # fewer than the wall's where the machine was busy with other things
@@ -170,21 +168,6 @@ def judged(
         "tokens": len(compiled.layout),
         "pairs": int(compiled.edge_mask(given=given, of=of, depth=depth).sum()),
     }
-
-
-def timed_settings(compiled: Compiled, traces: Traces, settings: Settings, seed: int, time_limit: float) -> Settings:
-    """Returns settings for a training that the time limit ends.
-
-    Validation and the averaging of weights are scheduled in shares of the number of steps. So the steps that fit into
-    the time are estimated; more are planned; and the shares are those of the estimate.
-    """
-    pace = step_seconds(compiled, traces, settings, seed)
-    return replace(
-        settings,
-        steps=max(1, math.ceil(_MARGIN * time_limit / pace)),
-        evaluations=math.ceil(_MARGIN * settings.evaluations),
-        ema=settings.ema / _MARGIN,
-    )
 
 
 def report(runs: Sequence[Mapping[str, Any]]) -> str:

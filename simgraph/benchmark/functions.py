@@ -38,7 +38,8 @@ __all__ = ["main"]
 
 SEED = 0
 SIMULATIONS = 30_000
-SETTINGS = Settings(steps=14_000, architecture=Architecture(width=64, depth=4, heads=4))
+WIDTH = 64
+SETTINGS = Settings(steps=14_000, architecture=Architecture(width=WIDTH, depth=4))
 """Many traces and steps: what a function does between many points is learned late."""
 
 DATA_SETS = 200
@@ -93,7 +94,7 @@ def main(folder: str = "docs", *arguments: str) -> None:
         model = fit(task.graph, num_simulations=SIMULATIONS, seed=SEED, preset=SETTINGS, time_limit=limit)
         learned = {
             "simulations": SIMULATIONS,
-            "width": SETTINGS.architecture.width,
+            "width": WIDTH,
             "train_seconds": model.history[-1]["seconds"],
             "steps": model.history[-1]["step"],
         }

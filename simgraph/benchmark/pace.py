@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import statistics
 import time
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import torch
@@ -19,11 +17,8 @@ from simgraph.train import Settings
 from simgraph.train.conditions import Conditions
 from simgraph.train.embedding import Learner
 from simgraph.train.fit import _Run, build
-from simgraph.train.gradients import Workers
 
-__all__ = ["prepare", "seconds", "step_seconds"]
-
-_WARM_UP, _STEPS = 3, 9
+__all__ = ["prepare", "seconds"]
 
 
 def prepare(compiled: Compiled, traces: Traces, settings: Settings, seed: int) -> tuple[_Run, Tokens]:
@@ -32,19 +27,11 @@ def prepare(compiled: Compiled, traces: Traces, settings: Settings, seed: int) -
     compiled = compiled.fit(traces)
     with isolated():
         torch.manual_seed(integer_seed(seed, "pace"))
-        learner = Learner(build(compiled, settings.architecture), compiled.layout)
+        learner = Learner(build(compiled, settings.architecture_for(len(compiled.layout))), compiled.layout)
     tokens = compiled.layout.tokenize_traces(traces, generator)
     run = _Run(compiled, learner, Conditions(compiled), settings, generator, tokens.exists)
     run.set_rate(0.5)
     return run, tokens
-
-
-def step_seconds(compiled: Compiled, traces: Traces, settings: Settings, seed: int) -> float:
-    """Returns the median seconds of a training step, after a warm-up."""
-    with Workers.start() as workers:
-        run, tokens = prepare(compiled, traces, settings, seed)
-        times = [seconds(partial(run.step, tokens, workers)) for _ in range(_WARM_UP + _STEPS)]
-    return statistics.median(times[_WARM_UP:])
 
 
 def seconds(function: Callable[[], Any]) -> float:

@@ -165,10 +165,11 @@ def learning(
     states = Conditions(compiled).draw(tests, generator)
     sigma = settings.noise.sample(tests, generator)
     noise = torch.randn(x_0.shape, generator=generator)
-    masks = compiled.rule.masks(states, settings.architecture.depth)
+    architecture = trained.denoiser.network.architecture
+    masks = compiled.rule.masks(states, architecture.depth)
     with torch.no_grad():
         losses = {
-            "untrained": build(compiled, settings.architecture).loss(x_0, noise, sigma, states, masks),
+            "untrained": build(compiled, architecture).loss(x_0, noise, sigma, states, masks),
             "trained": trained.denoiser.loss(x_0, noise, sigma, states, masks),
             "exact": exact_loss(*standardised(compiled.layout), x_0[..., 0], noise[..., 0], sigma, states),
         }

@@ -31,10 +31,21 @@ from simgraph.traces import Traces
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["DEFAULT_DEPTH", "Compiled", "Names", "check_askable", "compile", "name_of", "why_not_askable"]
+__all__ = [
+    "DEFAULT_DEPTH",
+    "Compiled",
+    "Names",
+    "check_askable",
+    "compile",
+    "default_depth",
+    "name_of",
+    "why_not_askable",
+]
 
 DEFAULT_DEPTH = 6
-"""Attention layers of the default network."""
+"""Attention layers of the default network, for graphs of few tokens."""
+
+_FEW, _SHALLOW = 32, 4
 
 _PROBE = 32
 """Traces that are simulated to learn shapes and supports when none are handed over."""
@@ -224,7 +235,7 @@ class Compiled:
         Raises:
             As :meth:`states`.
         """
-        return self.rule.edge_mask(self.states(given, of)[None], _checked_depth(depth))[0]
+        return self.rule.edge_mask(self.states(given, of)[None], self._depth(depth))[0]
 
     def dependencies(self, given: Names | Mapping[Any, Any] = (), of: Names | None = None) -> Tensor:
         """Returns D of a query: boolean (tokens, tokens); entry (i, j): the score of latent token i may
@@ -254,7 +265,7 @@ class Compiled:
         Returns:
             Findings; each prints what, where, why and how to mend it.
         """
-        return lint(self, _checked_depth(depth))
+        return lint(self, self._depth(depth))
 
     def plot_mask(
         self, given: Names | Mapping[Any, Any] = (), of: Names | None = None, depth: int | None = None
@@ -269,8 +280,15 @@ class Compiled:
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Returns the mask of a query, which of its entries are shortcuts, and the states."""
         states = self.states(given, of)
-        mask = self.rule.edge_mask(states[None], _checked_depth(depth))[0]
+        mask = self.rule.edge_mask(states[None], self._depth(depth))[0]
         return mask, mask & ~self.rule.local_mask(states[None])[0], states
+
+    def _depth(self, depth: int | None) -> int:
+        if depth is None:
+            return default_depth(len(self.layout))
+        if isinstance(depth, bool) or not isinstance(depth, int) or depth < 1:
+            raise QueryError(f"depth={depth!r} is not a whole number of 1 or more.")
+        return depth
 
     def _known(self, key: str | Node) -> str:
         name = name_of(key)
@@ -307,12 +325,9 @@ class Compiled:
         return f"<Compiled graph with {len(self.layout)} tokens ({counts}), observed={self.rule.form!r}>"
 
 
-def _checked_depth(depth: int | None) -> int:
-    if depth is None:
-        return DEFAULT_DEPTH
-    if isinstance(depth, bool) or not isinstance(depth, int) or depth < 1:
-        raise QueryError(f"depth={depth!r} is not a whole number of 1 or more.")
-    return depth
+def default_depth(tokens: int) -> int:
+    """Returns the attention layers of the default network of a graph: fewer where it has many tokens."""
+    return DEFAULT_DEPTH if tokens <= _FEW else _SHALLOW
 
 
 def _as_names(names: Any, option: str) -> Any:

@@ -153,7 +153,7 @@ def train(
 
     with isolated():
         torch.manual_seed(integer_seed(seed, "weights"))
-        learner = Learner(build(compiled, settings.architecture), compiled.layout)
+        learner = Learner(build(compiled, settings.architecture_for(len(compiled.layout))), compiled.layout)
     run = _Run(compiled, learner, Conditions(compiled, queries), settings, generator, training.exists)
     judge = _Validation(run, validation, torch_stream(seed, "validation"))
     best = copy.deepcopy(learner)
@@ -220,7 +220,7 @@ class _Run:
         self.compiled, self.learner, self.settings, self.generator = compiled, learner, settings, generator
         self.conditions = conditions
         self.batch_size = settings.batch_for(_mean_tokens(compiled, exists))
-        self.depth = settings.architecture.depth
+        self.depth = learner.denoiser.network.architecture.depth
         self.pool = Pool(conditions, compiled, self.depth, generator)
         self.thinning = Thinning(conditions, compiled, self.depth)
         others = self.thinning.elements(exists)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from simgraph.compile.compiled import default_depth
 from simgraph.errors import DeclarationError, did_you_mean
 from simgraph.simformer import Architecture
 from simgraph.simformer.attention import FEW
@@ -32,7 +33,7 @@ class Settings:
         evaluations: How often the held-out loss is measured.
         patience: Evaluations without improvement after which training stops.
         time_limit: Seconds after which training ends, its learning rate having fallen accordingly; None for no limit.
-        architecture: Sizes of the network.
+        architecture: Sizes of the network; None for a smaller one where a graph has many tokens.
         noise: Distribution of noise levels.
     """
 
@@ -47,7 +48,7 @@ class Settings:
     evaluations: int = 25
     patience: int = 8
     time_limit: float | None = None
-    architecture: Architecture = field(default_factory=Architecture)
+    architecture: Architecture | None = None
     noise: NoiseLevels = field(default_factory=NoiseLevels)
 
     def __post_init__(self) -> None:
@@ -70,6 +71,16 @@ class Settings:
         """Returns the traces per step where they have so many tokens: a step handles about 4 096 tokens, or fewer."""
         most = 512 if tokens <= FEW else 256  # of few tokens, twice the traces take little more time
         return max(32, min(most, _STEP_TOKENS // tokens)) if self.batch_size is None else self.batch_size
+
+    def architecture_for(self, tokens: int) -> Architecture:
+        """Returns the sizes of the network for a graph of so many tokens.
+
+        Attention takes time with the square of the tokens: of a hundred, a larger network would take too few steps.
+        """
+        if self.architecture is not None:
+            return self.architecture
+        depth = default_depth(tokens)
+        return Architecture() if depth == Architecture().depth else Architecture(width=48, depth=depth)
 
     @staticmethod
     def of(preset: str | Settings) -> Settings:

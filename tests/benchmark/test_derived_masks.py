@@ -81,7 +81,6 @@ def judge(monkeypatch):
             "c2st_draws": 100,
             "validation_loss": 0.5,
             "steps": 30 if pairs < 400 else 20,
-            "planned_steps": 60,
             "ended_by": "time",
             "train_seconds": time_limit,
             "cpu_seconds": 4.0,
@@ -152,6 +151,6 @@ def test_two_short_trainings_end_to_end(tmp_path, monkeypatch):
         assert 0.3 < run["c2st_mean"] <= 1
         assert run["c2st_draws"] == 100
         assert run["ended_by"] == "patience" or run["train_seconds"] >= 1.0
-        assert 0 < run["steps"] <= run["planned_steps"]
+        assert run["steps"] > 0
     assert runs[0]["pairs"] < runs[1]["pairs"] == 400
     assert "Derived minus full" in (tmp_path / "derived_masks.md").read_text()

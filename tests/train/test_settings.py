@@ -4,7 +4,9 @@ from dataclasses import replace
 
 import pytest
 
+from simgraph.compile.compiled import default_depth
 from simgraph.errors import DeclarationError
+from simgraph.simformer import Architecture
 from simgraph.train import PRESETS, Settings
 
 
@@ -31,6 +33,16 @@ def test_graphs_of_more_tokens_get_smaller_batches_unless_a_size_is_set():
     assert sizes == sorted(sizes, reverse=True)
     assert sizes[0] > sizes[-1] >= 1
     assert {Settings(batch_size=7).batch_for(tokens) for tokens in (1, 10_000)} == {7}
+
+
+def test_graphs_of_many_tokens_get_a_smaller_network_unless_one_is_set():
+    few, many = (Settings().architecture_for(tokens) for tokens in (32, 33))
+    assert few == Architecture()
+    assert (many.width, many.depth) < (few.width, few.depth)
+    for tokens, architecture in ((32, few), (33, many)):
+        assert default_depth(tokens) == architecture.depth  # that of masks that are drawn and explained
+    own = Architecture(width=8, depth=1)
+    assert Settings(architecture=own).architecture_for(1000) is own
 
 
 @pytest.mark.parametrize(
