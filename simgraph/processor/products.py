@@ -1,9 +1,9 @@
 """Which library multiplies matrices.
 
 torch hands products of float32 matrices to MKL, which leaves half of the vector units idle on AMD's processors with
-AVX-512; oneDNN, which torch also ships, uses all of them. torch offers oneDNN these products only where
-it is allowed to round the factors to bfloat16. Processors without matrix units of their own (AMX) do not make use of
-that permission, so that the products stay exact to float32; where they do make use of it, MKL keeps the products.
+AVX-512; oneDNN, which torch also ships, uses all of them. torch offers oneDNN these products only where it is allowed
+to round the factors to bfloat16. Processors without matrix units of their own (AMX) make no use of that permission, so
+that the products stay exact to float32; where they do make use of it, MKL keeps the products.
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ __all__ = ["fast_products"]
 
 _ROUNDING = 1e-5
 """Relative errors of float32 products stay far below this, those of rounded factors above."""
-
 
 _lock = threading.RLock()
 _users = 0
