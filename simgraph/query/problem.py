@@ -71,7 +71,7 @@ class Problem:
         memory = None
         if len(known):
             unique, back = torch.unique(evidence, return_inverse=True)
-            pieces = _among(self.masks[self.which[unique]], known, known)
+            pieces = self._masks(unique, known, known)
             with torch.no_grad():
                 _, remembered = self.denoiser.remember(
                     self.values[unique][:, known], self.states[unique][:, known], pieces, known
@@ -83,7 +83,7 @@ class Problem:
         own, own_states = self.values[evidence][:, active], self.states[evidence][:, active]
         if bool((own_states == own_states[:1]).all()):
             own_states = own_states[:1]
-        mask = _among(self.masks[self.which[evidence]], active, keys)
+        mask = self._masks(evidence, active, keys)
         everything = isinstance(mask, Tensor) and bool(mask.all())
         own_mask = None if everything else self.denoiser.ready(mask, len(evidence))
         latent = self.latent(evidence)
@@ -96,6 +96,13 @@ class Problem:
             return self.denoiser(full, torch.tensor([sigma]), own_states, own_mask, active, memory, wanted)
 
         return denoise
+
+    def _masks(self, evidence: Tensor, queries: Tensor, keys: Tensor) -> Tensor | EdgeList:
+        """Returns the masks of pieces of evidence; a single table where they all ask the same."""
+        kinds = self.which[evidence]
+        if isinstance(self.masks, Tensor) and bool((kinds == kinds[0]).all()):
+            kinds = kinds[:1]
+        return _among(self.masks[kinds], queries, keys)
 
     def filled(self, evidence: Tensor, x: Tensor) -> Tensor:
         """Puts active tokens (rows, active, width) beside the observed ones: (rows, slots, width)."""

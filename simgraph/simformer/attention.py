@@ -107,14 +107,19 @@ def attend_shared(
     q = q.shape[-1] ** -0.5 * q
     among_known = (q.flatten(1, 2) @ known.mT).unflatten(1, (count, batch))
     among_own = (q.transpose(1, 2) @ k.permute(0, 2, 3, 1)).transpose(1, 2)
-    logits = torch.cat([among_known, among_own], -1)  # h queries b keys
+    parts, sizes = (among_known, among_own), (len(shared[0]), len(k[0]))  # each h queries b keys
     if bias is not None:
-        logits = logits + bias.unsqueeze(2)
+        for part, own_bias in zip(parts, bias.unsqueeze(2).split(sizes, -1), strict=True):
+            part.add_(own_bias)
     if mask is not None:
-        logits = logits.masked_fill(~mask.transpose(0, 1), float("-inf"))
-    of_known, of_own = logits.softmax(-1).split((len(shared[0]), len(k[0])), -1)
+        for part, allowed in zip(parts, mask.transpose(0, 1).split(sizes, -1), strict=True):
+            part.masked_fill_(~allowed, float("-inf"))
+    # A softmax over both, in their own memory: the logits of many shared keys are what takes time here.
+    top = torch.maximum(*(part.detach().amax(-1, keepdim=True) for part in parts))
+    of_known, of_own = (part.sub_(top).exp_() for part in parts)
     read = (of_known.flatten(1, 2) @ news).unflatten(1, (count, batch))
     read = read + (of_own.transpose(1, 2) @ v.transpose(1, 2)).transpose(1, 2)
+    read = read / (of_known.sum(-1, keepdim=True) + of_own.sum(-1, keepdim=True))
     return read.permute(1, 2, 0, 3).flatten(2)
 
 
