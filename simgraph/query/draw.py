@@ -18,6 +18,9 @@ from simgraph.traces.seeds import torch_stream
 
 __all__ = ["Pushforward", "draw"]
 
+_PARTS = 2
+"""Chunks of few draws; a fixed number, so that a seed gives the same draws on any number of cores."""
+
 _ATTEMPTS = 6
 """How often a draw that leaked through the edge of a finite interval is drawn again, before it is moved inside."""
 
@@ -100,7 +103,8 @@ class Pushforward:
 
         # Chunks are independent, so cores work on one each; splitting single operations would not pay.
         with workers() as pool:
-            list(pool.map(fill, torch.arange(len(noise)).split(problem.chunk)))
+            size = max(1, min(problem.chunk, -(-len(noise) // _PARTS)))
+            list(pool.map(fill, torch.arange(len(noise)).split(size)))
         return out
 
     def leaked(self, evidence: Tensor, tokens: Tensor) -> Tensor:

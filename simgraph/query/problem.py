@@ -7,6 +7,9 @@ encoded anew at each noise level.
 
 from __future__ import annotations
 
+import threading
+from typing import cast
+
 import torch
 from torch import Tensor
 
@@ -15,6 +18,7 @@ from simgraph.compile.edges import EdgeList
 from simgraph.compile.masks import ABSENT, LATENT, OBSERVED, SPARSE
 from simgraph.query.solvers import DEFAULT_SAMPLER, Denoise
 from simgraph.simformer import Denoiser
+from simgraph.simformer.network import Memory
 
 __all__ = ["Problem"]
 
@@ -59,6 +63,7 @@ class Problem:
             self.remembered = observed.nonzero().flatten()
         self.active = self.slots[~torch.isin(self.slots, self.remembered)]
         self.position = torch.searchsorted(self.slots, self.active)
+        self._lock, self._only = threading.Lock(), cast(Memory | None, None)
         self.chunk = max(1, min(chunk_tokens // len(self.active), _LIGHT * chunk_tokens // len(self.slots)))
 
     def latent(self, evidence: Tensor) -> Tensor:
@@ -68,17 +73,7 @@ class Problem:
     def denoise(self, evidence: Tensor) -> Denoise:
         """Returns the denoiser of active tokens (rows, active, width), one row for each numbered piece of evidence."""
         active, known = self.active, self.remembered
-        memory = None
-        if len(known):
-            unique, back = torch.unique(evidence, return_inverse=True)
-            pieces = self._masks(unique, known, known)
-            with torch.no_grad():
-                _, remembered = self.denoiser.remember(
-                    self.values[unique][:, known], self.states[unique][:, known], pieces, known
-                )
-            if len(unique) > 1:
-                remembered = [(key[:, back], value[:, back]) for key, value in remembered]
-            memory = (known, remembered)
+        memory = (known, self._memory(evidence)) if len(known) else None
         keys = torch.cat([known, active]) if len(known) else active
         own, own_states = self.values[evidence][:, active], self.states[evidence][:, active]
         if bool((own_states == own_states[:1]).all()):
@@ -96,6 +91,24 @@ class Problem:
             return self.denoiser(full, torch.tensor([sigma]), own_states, own_mask, active, memory, wanted)
 
         return denoise
+
+    def _memory(self, evidence: Tensor) -> Memory:
+        """Returns what is remembered of pieces of evidence; of a single one it is made once for all chunks."""
+        if len(self.values) == 1:
+            with self._lock:
+                if self._only is None:
+                    self._only = self._remember(torch.zeros(1, dtype=torch.long))
+            return self._only
+        unique, back = torch.unique(evidence, return_inverse=True)
+        remembered = self._remember(unique)
+        return remembered if len(unique) == 1 else [(key[:, back], value[:, back]) for key, value in remembered]
+
+    def _remember(self, pieces: Tensor) -> Memory:
+        known = self.remembered
+        # Chunks that need gradients may read what others that do not have made.
+        with torch.inference_mode(False), torch.no_grad():
+            masks, values, states = self._masks(pieces, known, known), self.values[pieces], self.states[pieces]
+            return self.denoiser.remember(values[:, known], states[:, known], masks, known)[1]
 
     def _masks(self, evidence: Tensor, queries: Tensor, keys: Tensor) -> Tensor | EdgeList:
         """Returns the masks of pieces of evidence; a single table where they all ask the same."""
