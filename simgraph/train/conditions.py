@@ -167,7 +167,7 @@ class Pool:
         exists: Which tokens there are, boolean (tokens,); None for all.
     """
 
-    _USES = 16  # how often a state is used on average before the pool is renewed, which takes as long as some steps
+    _USES = 4  # how often a state is used on average before the pool is renewed
 
     def __init__(
         self,
