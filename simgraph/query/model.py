@@ -23,6 +23,7 @@ from simgraph.query.restrictions import Condition
 from simgraph.traces import Traces
 from simgraph.traces.seeds import check_seed
 from simgraph.train import History, Settings, Trained, checkpoint, train
+from simgraph.train.settings import is_duration
 
 __all__ = ["Model", "fit", "load"]
 
@@ -75,7 +76,7 @@ def fit(
     """
     settings = Settings.of(preset)
     seed = check_seed(seed)
-    if time_limit is not None and not time_limit > 0:
+    if time_limit is not None and not is_duration(time_limit):
         raise TrainingError(f"time_limit={time_limit!r} is no positive number of seconds.")
     graph = target.graph if isinstance(target, Compiled) else target
     if (traces is None) == (num_simulations is None):

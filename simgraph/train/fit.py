@@ -195,7 +195,6 @@ def train(
                 validation_loss=validation_loss,
             )
             running, since = 0.0, 0
-            bar.total = round(step / min(spent, 1.0))  # the steps that there is time for
             bar.set_postfix(loss=f"{history[-1]['training_loss']:.4f}", validation=f"{validation_loss:.4f}")
             if improved:
                 best.load_state_dict(run.averaged.module.state_dict())

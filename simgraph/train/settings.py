@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from numbers import Real
 
 from simgraph.compile.compiled import default_depth
 from simgraph.errors import DeclarationError, did_you_mean
@@ -10,7 +11,7 @@ from simgraph.simformer import Architecture
 from simgraph.simformer.attention import FEW
 from simgraph.simformer.schedule import NoiseLevels
 
-__all__ = ["PRESETS", "Settings"]
+__all__ = ["PRESETS", "Settings", "is_duration"]
 
 
 _STEP_TOKENS = 4096
@@ -61,7 +62,7 @@ class Settings:
         for name in ("matrix_lr", "vector_lr", "clip", "ema"):
             if not getattr(self, name) > 0:
                 raise DeclarationError(f"{name}={getattr(self, name)!r} is not a positive number.")
-        if self.time_limit is not None and not self.time_limit > 0:
+        if self.time_limit is not None and not is_duration(self.time_limit):
             raise DeclarationError(f"time_limit={self.time_limit!r} is not a positive number of seconds.")
         for name in ("warmup", "validation"):
             if not 0 <= getattr(self, name) < 1:
@@ -92,6 +93,11 @@ class Settings:
                 f"preset={preset!r} is not known.\n  {did_you_mean(str(preset), PRESETS, 'Presets')}"
             )
         return PRESETS[preset]
+
+
+def is_duration(value: object) -> bool:
+    """Tells whether a value is a positive number of seconds."""
+    return isinstance(value, Real) and not isinstance(value, bool) and float(value) > 0
 
 
 PRESETS = {

@@ -105,6 +105,11 @@ def test_fit_is_deterministic(gaussian_model, tiny):
         ({"num_simulations": 0}, DeclarationError, "num_simulations=0 is not a whole number of 1 or more."),
         ({"num_simulations": 50, "preset": "defualt"}, DeclarationError, "Did you mean 'default'?"),
         ({"num_simulations": 50, "time_limit": -1}, TrainingError, "time_limit=-1 is no positive number of seconds."),
+        (
+            {"num_simulations": 50, "time_limit": "1m"},
+            TrainingError,
+            "time_limit='1m' is no positive number of seconds.",
+        ),
         ({"num_simulations": 50, "seed": -1}, DeclarationError, "seed=-1 is no seed"),
         ({"traces": Traces({"theta": torch.zeros(20, 2)})}, TracesError, "the traces lack x; they hold theta."),
         ({"traces": {"theta": 1}}, TracesError, "takes traces from graph.simulate(...), not dict."),

@@ -57,6 +57,8 @@ def test_graphs_of_many_tokens_get_a_smaller_network_unless_one_is_set():
         ("vector_lr", float("nan")),
         ("clip", -1.0),
         ("time_limit", 0),
+        ("time_limit", "1m"),
+        ("time_limit", True),
         ("validation", 1.0),
         ("warmup", -0.1),
     ],
