@@ -41,7 +41,7 @@ STEPS = 200
 """Network evaluations of the solver that counts as exact."""
 
 OBSERVED, LATENT = 1_000, 5
-FEW = 64
+FEW = 512
 """Draws by which encoding observed tokens once is compared with encoding them at each step."""
 
 
