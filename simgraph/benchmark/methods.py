@@ -31,7 +31,8 @@ def check_method(method: str, task: Task) -> None:
         boxes = [name for name, node in task.graph.items() if node.kind == "simulator"]
         if boxes:
             raise DeclarationError(
-                f"exact answers need densities; task {task.name!r} has black boxes: {listed(boxes)}."
+                f"exact answers need densities; task {task.name!r} has black boxes: {listed(boxes)}.\n"
+                "  Leave out 'exact' for this task."
             )
     if method != "npe":
         return
@@ -44,12 +45,12 @@ def check_method(method: str, task: Task) -> None:
 def _simgraph(task: Task, traces: Traces, seed: int, plan: Plan, progress: bool) -> Train:
     def train() -> Learned:
         model = fit(task.graph, traces, seed=seed, preset=plan.preset, time_limit=plan.time_limit, progress=progress)
-        limits = plan.time_limit, Settings.of(plan.preset).time_limit
-        limit = next((seconds for seconds in limits if seconds is not None), float("inf"))
+        settings = Settings.of(plan.preset)
+        limit = plan.time_limit or settings.time_limit or float("inf")
         facts = {
             "validation_loss": model.history.best,
             "steps": int(model.history[-1]["step"]),
-            "ended_by": end_of(model.history, Settings.of(plan.preset), limit),
+            "ended_by": end_of(model.history, settings, limit),
             "tokens": len(model.compiled.layout),
         }
         answers = {
