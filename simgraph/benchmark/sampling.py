@@ -41,7 +41,7 @@ STEPS = 200
 """Network evaluations of the solver that counts as exact."""
 
 OBSERVED, LATENT = 1_000, 5
-SHARED = 512
+ROWS = 512
 """Draws by which encoding observed tokens once is compared with encoding them at each step."""
 
 
@@ -121,7 +121,7 @@ def _seconds(model: Model) -> float:
     found = []
     for _ in range(3):
         begin = time.monotonic()
-        query.sample("theta", num_samples=SHARED, seed=SEED)
+        query.sample("theta", num_samples=ROWS, seed=SEED)
         found.append(time.monotonic() - begin)
     return statistics.median(found)
 
@@ -157,7 +157,7 @@ def report(found: dict[str, Any]) -> str:
     if "cached" in found:
         relay, once = found["cached"]["relay"], found["cached"]["cached"]
         lines += [
-            f"{SHARED} draws of {LATENT} latent tokens given {OBSERVED} observed ones take {relay:.2f} s where observed"
+            f"{ROWS} draws of {LATENT} latent tokens given {OBSERVED} observed ones take {relay:.2f} s where observed"
             f' tokens are encoded anew at each noise level (`observed="relay"`), and {once:.2f} s where they are'
             f' encoded once (`observed="cached"`): {relay / once:.0f} times less.',
             "",

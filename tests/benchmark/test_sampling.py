@@ -11,7 +11,14 @@ from tests.samples import TINY
 
 @pytest.mark.slow
 def test_a_measurement_of_a_hardly_trained_model(monkeypatch):
-    for name, value in {"SIMULATIONS": 400, "DRAWS": 50, "SCORED": 100, "STEPS": 20, "OBSERVED": 100, "SHARED": 4}.items():
+    for name, value in {
+        "SIMULATIONS": 400,
+        "DRAWS": 50,
+        "SCORED": 100,
+        "STEPS": 20,
+        "OBSERVED": 100,
+        "ROWS": 4,
+    }.items():
         monkeypatch.setattr(sampling, name, value)
     monkeypatch.setattr(sampling, "fit", lambda *args, **options: sg.fit(*args, **{"preset": TINY, **options}))
     found = {"machine": {"cores": 2}, "two_moons": sampling.posterior("two_moons"), "cached": sampling.cached()}
