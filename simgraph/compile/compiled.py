@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from simgraph.compile.elements import Elements
 from simgraph.compile.explain import explain, mask_text
 from simgraph.compile.functions import seen, with_points
 from simgraph.compile.laws import Readings, law_of
@@ -158,11 +159,20 @@ class Compiled:
             TracesError: If the traces do not tell the sizes of plates whose size varies.
         """
         check_sizes(self.layout.ragged, traces)
+        layout, points = self.layout, self.layout.points_in(traces)
         fitted = {
-            name: tokenizer.fit(traces[name], traces.present(name))
-            for name, tokenizer in self.layout.tokenizers.items()
+            name: tokenizer.fit(traces[name], traces.present(name)) for name, tokenizer in layout.tokenizers.items()
         }
-        return replace(self, layout=self.layout.fitted(fitted))
+        for name, tokenizer in fitted.items():
+            index = layout.index_of(name)
+            if index is not None and index.dims == 1 and isinstance(tokenizer, Elements):
+                where = layout.along(name, points[index.name])
+                fitted[name] = tokenizer.along(traces[name], traces.present(name), where)
+        return replace(self, layout=layout.fitted(fitted))
+
+    def at(self, points: Mapping[str, np.ndarray]) -> Compiled:
+        """Returns the compiled graph where its functions are looked at; see :meth:`Layout.at`."""
+        return replace(self, layout=self.layout.at(points))
 
     def embedding(self, networks: Mapping[str, nn.Module]) -> Compiled:
         """Returns the compiled graph with other embedding networks, by name of the variable."""

@@ -4,10 +4,13 @@ With the bijection :math:`b` of the support, centre :math:`m` and scale :math:`s
 :math:`(b(v) - m) / s`; where the training values are heavy-tailed the standardised value passes through
 :math:`\operatorname{asinh}` first. Statistics are fitted per event element and pooled over plates, whose elements are
 exchangeable. Values that come up again and again, such as exact zeros, have zones of their own beside the rest
-(:mod:`simgraph.compile.atoms`).
+(:mod:`simgraph.compile.atoms`). Those of a function are standardised once more by what is common where they lie on its
+index (:mod:`simgraph.compile.course`).
 """
 
 from __future__ import annotations
+
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -15,15 +18,22 @@ from torch import Tensor
 
 from simgraph.compile.atoms import WIDTH, frequent, room_for, zones
 from simgraph.compile.counts import Cells
+from simgraph.compile.course import course, interpolated
 from simgraph.compile.standardise import standardise
 from simgraph.compile.tokenizer import Tokenizer
 
 __all__ = ["Elements"]
 
 
+@dataclass(frozen=True)
 class Elements(Tokenizer):
-    """One token per element: reals, half-lines, intervals, and counts (dequantised)."""
+    """One token per element: reals, half-lines, intervals, and counts (dequantised).
 
+    Attributes:
+        points: Where a function is looked at, (..., points) from -1 to 1, the axes those in front of its events.
+    """
+
+    points: np.ndarray | None = None
     kind = "elements"
 
     @property
@@ -57,6 +67,24 @@ class Elements(Tokenizer):
                 if not column["constant"]:
                     column |= standardise(spread.reshape(flat.shape)[exists[:, i], i])
         return Elements(self.variable, {name: np.array([c[name] for c in columns]) for name in columns[0]})
+
+    def along(self, values: np.ndarray, present: np.ndarray, points: np.ndarray) -> Elements:
+        """Returns the fitted tokenizer of a function with what is common along its index.
+
+        Args:
+            values: Values (traces, *plate sizes, points, *event_shape).
+            present: Which of them count, of the same shape.
+            points: Where the function was looked at, from -1 to 1, broadcastable to the axes in front of an event.
+        """
+        tokens = self._tokens(torch.as_tensor(values, dtype=torch.float64)).numpy()
+        places = np.broadcast_to(points[..., None], tokens.shape)
+        exists = present.reshape(tokens.shape)
+        found = [course(tokens[..., i][exists[..., i]], places[..., i][exists[..., i]]) for i in range(self.num_tokens)]
+        moments = {name: np.stack([own[name] for own in found], 1) for name in found[0]}
+        return replace(self, statistics={**self.statistics, **moments})
+
+    def at(self, points: np.ndarray) -> Elements:
+        return replace(self, points=points) if "course_sd" in self.statistics else self
 
     def _column(self, values: np.ndarray, free: np.ndarray, edge: np.ndarray) -> dict[str, float]:
         """Returns the statistics of one element from its values, these unconstrained, and which lie at an edge."""
@@ -186,7 +214,13 @@ class Elements(Tokenizer):
         return Cells(self.variable.support.low, self.variable.support.high)
 
     def _tensors(self) -> dict[str, Tensor]:
-        return {name: torch.as_tensor(array, dtype=torch.float64) for name, array in self.statistics.items()}
+        found = {name: torch.as_tensor(array, dtype=torch.float64) for name, array in self.statistics.items()}
+        if "course_sd" in found:
+            assert self.points is not None, "a function has tokens where it is looked at alone"
+            points = torch.as_tensor(self.points, dtype=torch.float64)
+            mean, sd = (interpolated(found.pop(name), points) for name in ("course_mean", "course_sd"))
+            found |= {"mean": found["mean"] + found["sd"] * mean, "sd": found["sd"] * sd}
+        return found
 
 
 def _bend(free: Tensor, centre: Tensor, scale: Tensor, heavy: Tensor) -> Tensor:

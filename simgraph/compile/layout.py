@@ -165,6 +165,29 @@ class Layout:
         """Returns the same layout with other tokenizers of the same variables."""
         return Layout(tokenizers, self.plates, self.ragged, self.indices, self.joining)
 
+    def at(self, points: Mapping[str, np.ndarray]) -> Layout:
+        """Returns the layout where functions are looked at.
+
+        Args:
+            points: Points ([rows,] points, coordinates) by name of the index, as many as the layout has.
+        """
+        tokenizers = dict(self.tokenizers)
+        for name, tokenizer in self.tokenizers.items():
+            index = self.index_of(name)
+            if index is not None:
+                tokenizers[name] = tokenizer.at(self.along(name, points[index.name]))
+        return self.fitted(tokenizers)
+
+    def along(self, name: str, points: np.ndarray) -> np.ndarray:
+        """Arranges the first coordinate of points, from -1 to 1, along the axes in front of a function's events.
+
+        Args:
+            name: The function.
+            points: Points ([rows,] points, coordinates) of its index.
+        """
+        first = self.indices[self.plates[name][-1]].unit(points)[..., 0]
+        return first.reshape(*first.shape[:-1], *[1] * (len(self.plates[name]) - 1), first.shape[-1])
+
     def index_of(self, name: str) -> Index | None:
         """Returns the index of a function-valued variable, None of any other one."""
         return self.indices.get(self.plates[name][-1]) if self.plates[name] else None
@@ -292,20 +315,24 @@ class Layout:
 
     def tokenize_traces(self, traces: Traces, generator: torch.Generator | None = None) -> Tokens:
         """Maps whole traces to tokens; missing entries become tokens without a value."""
-        embedded = self.embedded
+        embedded, points = self.embedded, self.points_in(traces)
+        there = self.at(points)
         raw = tuple(own.standardised(_numbers(traces[name])) for name, own in embedded.items())
         values = [
             torch.zeros(len(traces[name]), own.stop - own.start, self.width)
             if name in embedded
-            else self.tokenize(name, traces[name], generator)
+            else there.tokenize(name, traces[name], generator)
             for name, own in self._slices.items()
         ]
         present = [self.token_mask(name, traces.present(name)) for name in self.names]
         together = torch.cat(present, 1)
         exists = self.within({plate: traces.sizes[plate] for plate in self.ragged}) if self.ragged else None
-        points = {name: index.coordinates(np.nan_to_num(traces[name])) for name, index in self.indices.items()}
         places = self.places(points) if points else None
         return Tokens(torch.cat(values, 1) * together.unsqueeze(-1), together, places, exists, raw)
+
+    def points_in(self, traces: Traces) -> dict[str, np.ndarray]:
+        """Returns the points (traces, points, coordinates) of each index by name, anything where a trace has none."""
+        return {name: index.coordinates(np.nan_to_num(traces[name])) for name, index in self.indices.items()}
 
 
 def _numbers(values: np.ndarray | Tensor) -> Tensor:

@@ -58,6 +58,14 @@ class Tokenizer(ABC):
     def fit(self, values: np.ndarray, present: np.ndarray) -> Tokenizer:
         """Returns the tokenizer with statistics of ``values``, of which only the ``present`` ones count."""
 
+    def at(self, points: np.ndarray) -> Tokenizer:
+        """Returns the tokenizer of a function where it is looked at.
+
+        Args:
+            points: Points from -1 to 1, (..., points), broadcastable to the axes in front of an event.
+        """
+        return self
+
     @abstractmethod
     def tokenize(self, values: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Maps float64 values (..., *event_shape) to float32 tokens (..., num_tokens, width).

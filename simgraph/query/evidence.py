@@ -177,11 +177,11 @@ def _check_shape(compiled: Compiled, variable: Variable, array: np.ndarray) -> N
     text, spans = compiled.layout.shape_text(name), compiled.layout.spans(name)
     kind = f"plates {_text(spans)} and event shape {variable.event_shape}" if variable.plate_shape else ""
     shown = kind or f"event shape {variable.event_shape}"
+    hint = "" if spans else f"\n  Several i.i.d. draws of one parameter? Declare a plate around {name!r}."
     raise ShapeError(
         f"given({name}=...) has shape {array.shape}; node {name!r} has {shown}.\n"
         f"  Accepted: {text} for one observation, {_text(['B', *spans, *map(str, variable.event_shape)])}"
-        " for B independent ones.\n"
-        f"  Several i.i.d. draws of one parameter? Declare a plate around {name!r}."
+        f" for B independent ones.{hint}"
     )
 
 

@@ -34,5 +34,8 @@ def numbers(where: str, value: Any) -> np.ndarray:
         raise EvidenceError(f"{where} is no array: {error}.") from None
     if array.dtype.kind not in "iubf":
         kind = "text" if array.dtype.kind in "US" else f"values of type {array.dtype}"
-        raise EvidenceError(f"{where} holds {kind}, not numbers.")
+        raise EvidenceError(
+            f"{where} holds {kind}, not numbers.\n"
+            "  Hand over a number, a list, an array or a tensor; a category is its number, from 0 on."
+        )
     return array.astype(np.float64)

@@ -13,6 +13,7 @@ import torch
 
 from simgraph import files
 from simgraph.compile import Compiled
+from simgraph.compile.course import COURSE, KNOTS
 from simgraph.compile.embedded import EmbeddedToken
 from simgraph.compile.functions import seen
 from simgraph.compile.law import Origin
@@ -179,8 +180,8 @@ def _assemble(arrays: dict[str, np.ndarray], manifest: dict[str, Any], embedding
         raise FileFormatError("weights of other sizes than the architecture has.")
     if not all(bool(torch.isfinite(tensor).all()) for tensor in weights.values()):
         raise FileFormatError("weights that are not finite.")
-    for tokenizer in tokenizers.values():
-        _check_statistics(tokenizer)
+    for name, tokenizer in tokenizers.items():
+        _check_statistics(tokenizer, function=layout.index_of(name) is not None)
     denoiser = build(compiled, architecture)
     denoiser.load_state_dict(weights)
     ranges = Ranges(
@@ -267,12 +268,14 @@ def _index(name: str, entry: dict[str, Any]) -> Index:
     return Index(name, num, low, high, entry["grid"])
 
 
-def _check_statistics(tokenizer: Tokenizer) -> None:
+def _check_statistics(tokenizer: Tokenizer, *, function: bool) -> None:
     event = tokenizer.variable.event_shape
-    expected = tokenizer.fit(np.zeros((1, *event)), np.zeros((1, *event), dtype=bool)).statistics
-    found = tokenizer.statistics
-    if {key: value.shape for key, value in found.items()} != {key: value.shape for key, value in expected.items()}:
+    fitted = tokenizer.fit(np.zeros((1, *event)), np.zeros((1, *event), dtype=bool)).statistics
+    expected, found = {key: value.shape for key, value in fitted.items()}, tokenizer.statistics
+    if function and COURSE & set(found):  # older files know nothing of it
+        expected |= dict.fromkeys(COURSE, (KNOTS, tokenizer.num_tokens))
+    if {key: value.shape for key, value in found.items()} != expected:
         raise FileFormatError(f"statistics of another shape than {tokenizer.variable.name!r} has.")
-    positive = all((found[key] > 0).all() for key in ("scale", "sd") if key in found)
+    positive = all((found[key] > 0).all() for key in ("scale", "sd", "course_sd") if key in found)
     if not positive or not all(np.isfinite(value).all() for value in found.values()):
         raise FileFormatError(f"statistics of {tokenizer.variable.name!r} that are no numbers.")

@@ -38,6 +38,7 @@ from simgraph.train.levels import Levels
 from simgraph.train.muon import Muon
 from simgraph.train.ranges import Ranges
 from simgraph.train.settings import Settings
+from simgraph.train.stock import Fresh, Stock
 from simgraph.train.thinning import Thinning
 
 __all__ = ["Trained", "build", "build_network", "train"]
@@ -78,8 +79,10 @@ class Trained:
         """
         if not sizes and not points:
             return self
-        compiled = self.compiled.sized(sizes)
-        places = compiled.layout.places({name: own[None] for name, own in points.items()})[0] if points else None
+        compiled, places = self.compiled.sized(sizes), None
+        if points:
+            compiled = compiled.at(points)
+            places = compiled.layout.places({name: own[None] for name, own in points.items()})[0]
         return replace(self, compiled=compiled, denoiser=_denoiser(compiled, self.denoiser.network, places).eval())
 
 
@@ -113,6 +116,7 @@ def train(
     *,
     seed: int = 0,
     queries: Sequence[Tensor] = (),
+    fresh: Fresh | None = None,
     time_limit: float | None = None,
     progress: bool = True,
 ) -> Trained:
@@ -126,6 +130,7 @@ def train(
         settings: Settings.
         seed: Seed of everything that is random here.
         queries: Condition states (tokens,) of the user's own queries.
+        fresh: Simulates further traces, which take the place of the oldest as training goes on.
         time_limit: Seconds after which training ends, in place of those of the settings.
         progress: Whether to show a progress bar.
 
@@ -147,14 +152,13 @@ def train(
     held = max(1, round(settings.validation * count))
     kept, held_out = traces[order[held:].numpy()], traces[order[:held].numpy()]
     compiled = compiled.fit(kept)
-    ranges = Ranges.of(compiled, kept)
-    training = compiled.layout.tokenize_traces(kept, generator)
+    stock = Stock(compiled, kept, fresh, generator)
     validation = compiled.layout.tokenize_traces(held_out, generator)
 
     with isolated():
         torch.manual_seed(integer_seed(seed, "weights"))
         learner = Learner(build(compiled, settings.architecture_for(len(compiled.layout))), compiled.layout)
-    run = _Run(compiled, learner, Conditions(compiled, queries), settings, generator, training.exists)
+    run = _Run(compiled, learner, Conditions(compiled, queries), settings, generator, stock.tokens.exists)
     judge = _Validation(run, validation, torch_stream(seed, "validation"))
     best = copy.deepcopy(learner)
     history = History()
@@ -171,12 +175,13 @@ def train(
             if time_limit is not None:
                 spent = max(spent, elapsed / time_limit)
             rate = run.set_rate(min(spent, 1.0))
-            loss = run.step(training, workers)
+            loss = run.step(stock.renewed((step - 1) * run.batch_size), workers)
             if not math.isfinite(loss):
                 if not len(history):
                     raise TrainingError(f"the loss is {loss} at step {step}: the traces cannot be learned from.")
                 break
             running, since = running + loss, since + 1
+            bar.total = math.ceil(step / spent)  # fewer than planned where time ends the training
             bar.update()
             last = step == settings.steps or spent >= 1
             due = math.floor(spent * settings.evaluations + 1e-6)
@@ -202,7 +207,7 @@ def train(
                 break
     if not len(history):  # interrupted before the first evaluation
         best.load_state_dict(run.averaged.module.state_dict())
-    return Trained(best.fitted(compiled), best.denoiser.eval().requires_grad_(False), history, ranges)
+    return Trained(best.fitted(compiled), best.denoiser.eval().requires_grad_(False), history, stock.ranges)
 
 
 class _Run:

@@ -102,7 +102,9 @@ def is_duration(value: object) -> bool:
 
 PRESETS = {
     "default": Settings(time_limit=345.0),
-    "thorough": Settings(steps=30_000, time_limit=2_640.0),
+    "thorough": Settings(
+        steps=30_000, time_limit=2_640.0, architecture=Architecture(width=96, depth=6, heads=6, widening=3)
+    ),
     "fast": Settings(steps=1000, batch_size=128, architecture=Architecture(width=32, depth=4, heads=4, widening=2)),
 }
 """``default``: some six minutes at most. ``thorough``: three quarters of an hour at most, for better answers. ``fast``:

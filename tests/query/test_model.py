@@ -100,7 +100,11 @@ def test_fit_is_deterministic(gaussian_model, tiny):
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
-        ({}, TrainingError, "fit(...) needs traces or num_simulations, and not both."),
+        (
+            {"num_simulations": 50, "traces": Traces({"theta": torch.zeros(20, 2)})},
+            TrainingError,
+            "fit(...) takes traces or num_simulations, and not both.",
+        ),
         ({"num_simulations": 5}, TrainingError, "5 traces are too few"),
         ({"num_simulations": 0}, DeclarationError, "num_simulations=0 is not a whole number of 1 or more."),
         ({"num_simulations": 50, "preset": "defualt"}, DeclarationError, "Did you mean 'default'?"),

@@ -275,3 +275,30 @@ def test_a_file_from_when_networks_were_told_all_elements_is_read_as_it_was(tmp_
     for name, value in old.denoiser.state_dict().items():
         assert torch.equal(read.denoiser.state_dict()[name], value)
     assert read.sized({"t": 2}).denoiser.coordinates.shape[0] == 2
+
+
+@pytest.fixture(scope="module")
+def of_functions(tmp_path_factory):
+    """A file of a model of functions."""
+    traces = smooth.simulate(60, seed=0, progress=False)
+    path = tmp_path_factory.mktemp("functions") / "model.sg"
+    checkpoint.save(path, train(compile(smooth, traces), traces, TINY, progress=False), None)
+    return path
+
+
+@pytest.mark.parametrize("change", [lambda a: a[:-1], lambda a: a * np.nan, lambda a: -a, lambda a: None])
+def test_what_is_common_along_an_index_is_needed_in_its_shape_and_range(of_functions, tmp_path, change):
+    arrays, manifest = parts(of_functions)
+    changed = change(arrays.pop("statistics/seen/course_sd"))
+    whole = arrays if changed is None else {**arrays, "statistics/seen/course_sd": changed}
+    refused(written(tmp_path / "victim.sg", whole, manifest), "statistics")
+
+
+def test_a_file_from_when_functions_had_one_scale_is_read_as_it_was(of_functions, tmp_path):
+    arrays, manifest = parts(of_functions)
+    old = {name: array for name, array in arrays.items() if "/course_" not in name}
+    assert len(old) == len(arrays) - 4
+    read, _ = checkpoint.load(written(tmp_path / "old.sg", old, manifest))
+    seen = read.sized({"s": 2}, {"s": np.array([[0.0], [10.0]]), "t": np.zeros((6, 1))}).compiled.layout
+    first, last = seen.tokenize("seen", np.array([[1.5, 1.5]]))[0, :, 0]
+    assert first == last == (1.5 - old["statistics/seen/centre"][0]) / old["statistics/seen/scale"][0]
