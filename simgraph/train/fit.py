@@ -25,7 +25,7 @@ from simgraph.compile import Compiled
 from simgraph.compile.edges import EdgeList
 from simgraph.compile.layout import Tokens
 from simgraph.compile.masks import LATENT
-from simgraph.errors import TrainingError
+from simgraph.errors import SimgraphWarning, TrainingError, warn
 from simgraph.simformer import Architecture, Denoiser, Simformer
 from simgraph.traces import Traces
 from simgraph.traces.blocks import isolated
@@ -44,6 +44,9 @@ from simgraph.train.thinning import Thinning
 __all__ = ["Trained", "build", "build_network", "train"]
 
 _LEAST_TRACES = 10
+
+_FEW_STEPS = 30
+"""No network has learned anything before."""
 
 _VALIDATION_COPIES = 4096
 """Held-out traces are repeated up to so many rows, each with a condition, a noise level and noise of its own."""
@@ -207,6 +210,12 @@ def train(
                 break
     if not len(history):  # interrupted before the first evaluation
         best.load_state_dict(run.averaged.module.state_dict())
+    elif step < min(_FEW_STEPS, settings.steps) and spent >= 1:
+        warn(
+            f"the time limit of {time_limit:g} s ended training after {step} steps: the model has hardly learned.\n"
+            "  Raise time_limit; docs/language.md tells what presets take.",
+            SimgraphWarning,
+        )
     return Trained(best.fitted(compiled), best.denoiser.eval().requires_grad_(False), history, stock.ranges)
 
 

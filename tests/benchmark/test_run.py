@@ -189,6 +189,7 @@ def test_a_foreign_file_is_not_written_over(tmp_path, judge):
     assert (tmp_path / "benchmark.json").read_text() == "[1, 2"
 
 
+@pytest.mark.filterwarnings("ignore:the time limit of 0.3 s ended")
 def test_an_interrupted_training_is_not_kept(tmp_path, monkeypatch):
     def stopped(*_):
         raise TrainingError("the training was interrupted or broke off; its run is not kept.")

@@ -11,7 +11,7 @@ from torch.distributions import Normal
 
 from simgraph import Graph, Traces, compile, node
 from simgraph.benchmark.pace import prepare
-from simgraph.errors import TrainingError
+from simgraph.errors import SimgraphWarning, TrainingError
 from simgraph.simformer import Architecture
 from simgraph.traces import Column
 from simgraph.train import fit, train
@@ -49,6 +49,7 @@ def test_training_lowers_the_loss():
     assert history["validation_loss"][-1] < 0.95  # that of an untrained network is 1
 
 
+@pytest.mark.filterwarnings("ignore:the time limit of 1 s ended")  # on a busy machine
 def test_the_limit_of_the_settings_ends_a_training_with_all_its_evaluations_and_a_word_overrides_it():
     history = tiny(pair(), steps=100_000, evaluations=5, patience=100, time_limit=1.0).history
     assert 4 <= len(history) <= 5
@@ -135,6 +136,12 @@ def test_training_stops_when_it_no_longer_improves(monkeypatch):
     assert tiny(pair(), steps=20, evaluations=20, patience=3).history["step"] == [1, 2, 3, 4]
 
 
+def test_a_training_that_time_ends_at_once_is_warned_about():
+    with pytest.warns(SimgraphWarning, match="ended training after 1 steps: the model has hardly learned"):
+        tiny(pair(), time_limit=1e-6)
+
+
+@pytest.mark.filterwarnings("ignore:the time limit of 0.3 s ended")  # on a busy machine
 def test_a_time_limit_ends_training_early_with_an_evaluation():
     history = tiny(pair(), steps=100_000, evaluations=1, time_limit=0.3).history
     assert len(history) == 1
