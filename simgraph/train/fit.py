@@ -45,7 +45,7 @@ __all__ = ["Trained", "build", "build_network", "train"]
 
 _LEAST_TRACES = 10
 
-_FEW_STEPS = 30
+_FEW_STEPS = 10
 """No network has learned anything before."""
 
 _VALIDATION_COPIES = 4096
