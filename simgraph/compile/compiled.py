@@ -164,9 +164,9 @@ class Compiled:
             name: tokenizer.fit(traces[name], traces.present(name)) for name, tokenizer in layout.tokenizers.items()
         }
         for name, tokenizer in fitted.items():
-            index = layout.index_of(name)
-            if index is not None and index.dims == 1 and isinstance(tokenizer, Elements):
-                where = layout.along(name, points[index.name])
+            if layout.can_have_course(name) and not tokenizer.statistics["constant"].any():
+                assert isinstance(tokenizer, Elements)
+                where = layout.along(name, points[layout.plates[name][-1]])
                 fitted[name] = tokenizer.along(traces[name], traces.present(name), where)
         return replace(self, layout=layout.fitted(fitted))
 

@@ -12,40 +12,59 @@ from torch import Tensor
 
 __all__ = ["COURSE", "KNOTS", "course", "interpolated"]
 
-COURSE = frozenset({"course_mean", "course_sd"})
-"""Names of the moments."""
+COURSE = ("course_mean", "course_sd")
+"""Names of the moments among the statistics of a tokenizer."""
 
 KNOTS = 17
 """Places at which moments are fitted, evenly over the range of the index; between them they are interpolated."""
 
-_PRIOR = 3.0
-"""So many values weigh as much as a bend of one, and as the variance of all: it matters where there are few traces."""
+_STIFFNESS = 10.0
+"""How many values weigh as much as a step between knots: where there are few, knots follow their neighbours."""
 
-_LEAST_SD = 0.01
-"""Values that hardly differ at a knot keep this share of the scale of all."""
+_TOWARDS_ALL = 1e-3
+"""How many values the moments of all are worth at each knot: they decide where nothing else does."""
+
+_FARTHEST = 8.0
+"""No value lies farther out than about so many standard deviations of its place: rare ones would swamp the loss."""
 
 
 def course(values: np.ndarray, points: np.ndarray) -> dict[str, np.ndarray]:
     """Returns means and standard deviations of standardised values at each knot, (KNOTS,).
 
-    The mean is the broken line of least squares with a penalty for bends (Eilers and Marx, "Flexible smoothing with
-    B-splines and penalties", 1996, equation 5, with lines for splines), the variance a local average of what is left.
+    Both are broken lines that fit best under a penalty for steps (Eilers and Marx, "Flexible smoothing with B-splines
+    and penalties", 1996, equation 5, of order one): the mean to the values, the logarithm of the variance to averages
+    of what is left around each knot.
 
     Args:
         values: Standardised values (count,).
         points: Where they were looked at, (count,), from -1 to 1.
     """
     below, share = (part.numpy() for part in _between(torch.from_numpy(points)))
-    knots, weights = np.stack([below, below + 1]), np.stack([1 - share, share])
-    products = np.zeros((KNOTS, KNOTS))
-    np.add.at(products, (knots[:, None], knots[None]), weights[:, None] * weights[None])
-    bends = np.diff(np.eye(KNOTS), 2, axis=0)
-    penalty = _PRIOR * bends.T @ bends + 1e-3 * np.eye(KNOTS)
-    mean = np.linalg.solve(products + penalty, np.bincount(knots.ravel(), (weights * values).ravel(), KNOTS))
-    left = (values - (weights * mean[knots]).sum(0)) ** 2
-    count = np.bincount(knots.ravel(), weights.ravel(), KNOTS) + _PRIOR
-    variance = (np.bincount(knots.ravel(), (weights * left).ravel(), KNOTS) + _PRIOR) / count
-    return {"course_mean": mean, "course_sd": np.maximum(np.sqrt(variance), _LEAST_SD)}
+    before, after = 1 - share, share
+
+    def total(lower: np.ndarray, upper: np.ndarray) -> np.ndarray:
+        """Returns the sums at each knot of terms that belong to the knot below a point, and to that above it."""
+        return np.bincount(below, lower, KNOTS) + np.bincount(below + 1, upper, KNOTS)
+
+    beside = np.bincount(below, before * after, KNOTS)[:-1]
+    products = np.diag(total(before**2, after**2)) + np.diag(beside, 1) + np.diag(beside, -1)
+    mean = _smooth(products, total(before * values, after * values))
+
+    left = (values - before * mean[below] - after * mean[below + 1]) ** 2
+    count = total(before, after)
+    known = count > 0
+    variance = np.ones(KNOTS)
+    variance[known] = total(before * left, after * left)[known] / count[known]
+    log = _smooth(np.diag(count / 2), count / 2 * np.log(np.maximum(variance, 1e-8)))  # its own variance is 2 / count
+    largest = np.zeros(KNOTS)
+    np.maximum.at(largest, below + (after > 0.5), left)
+    return dict(zip(COURSE, (mean, np.sqrt(np.maximum(np.exp(log), largest / _FARTHEST**2))), strict=True))
+
+
+def _smooth(products: np.ndarray, sums: np.ndarray) -> np.ndarray:
+    """Solves a least-squares problem over the knots under the penalty, given its normal equations."""
+    steps = np.diff(np.eye(KNOTS), axis=0)
+    return np.linalg.solve(products + _STIFFNESS * steps.T @ steps + _TOWARDS_ALL * np.eye(KNOTS), sums)
 
 
 def interpolated(moments: Tensor, points: Tensor) -> Tensor:

@@ -18,9 +18,10 @@ from torch import Tensor
 
 from simgraph.compile.atoms import WIDTH, frequent, room_for, zones
 from simgraph.compile.counts import Cells
-from simgraph.compile.course import course, interpolated
+from simgraph.compile.course import COURSE, course, interpolated
 from simgraph.compile.standardise import standardise
 from simgraph.compile.tokenizer import Tokenizer
+from simgraph.errors import DeclarationError
 
 __all__ = ["Elements"]
 
@@ -76,15 +77,21 @@ class Elements(Tokenizer):
             present: Which of them count, of the same shape.
             points: Where the function was looked at, from -1 to 1, broadcastable to the axes in front of an event.
         """
-        tokens = self._tokens(torch.as_tensor(values, dtype=torch.float64)).numpy()
+        generator = torch.Generator().manual_seed(0)  # counts and atoms fill their cells, as training sees them
+        tokens = self._tokens(torch.as_tensor(values, dtype=torch.float64), generator).numpy()
         places = np.broadcast_to(points[..., None], tokens.shape)
         exists = present.reshape(tokens.shape)
         found = [course(tokens[..., i][exists[..., i]], places[..., i][exists[..., i]]) for i in range(self.num_tokens)]
-        moments = {name: np.stack([own[name] for own in found], 1) for name in found[0]}
+        moments = {name: np.stack([own[name] for own in found], 1) for name in COURSE}
         return replace(self, statistics={**self.statistics, **moments})
 
-    def at(self, points: np.ndarray) -> Elements:
-        return replace(self, points=points) if "course_sd" in self.statistics else self
+    @property
+    def has_course(self) -> bool:
+        """Whether tokens depend on where a function is looked at."""
+        return COURSE[0] in self.statistics
+
+    def at(self, points: np.ndarray | None) -> Elements:
+        return replace(self, points=points) if self.has_course else self
 
     def _column(self, values: np.ndarray, free: np.ndarray, edge: np.ndarray) -> dict[str, float]:
         """Returns the statistics of one element from its values, these unconstrained, and which lie at an edge."""
@@ -132,7 +139,8 @@ class Elements(Tokenizer):
         flat = values.reshape(*self.lead(values), self.num_tokens)
         found = torch.zeros(*flat.shape, 2, dtype=torch.float64)
         for zone in zones(self.statistics):
-            ends = torch.stack([self._standard(zone.end), torch.full_like(zone.end, zone.sign * torch.inf)], -1)
+            end = self._standard(zone.end)
+            ends = torch.stack([end, torch.full_like(end, zone.sign * torch.inf)], -1)
             found = torch.where(zone.holds(flat).unsqueeze(-1), ends.sort(-1).values, found)
         return found
 
@@ -215,10 +223,14 @@ class Elements(Tokenizer):
 
     def _tensors(self) -> dict[str, Tensor]:
         found = {name: torch.as_tensor(array, dtype=torch.float64) for name, array in self.statistics.items()}
-        if "course_sd" in found:
-            assert self.points is not None, "a function has tokens where it is looked at alone"
+        if self.has_course:
+            if self.points is None:
+                raise DeclarationError(
+                    f"tokens of the function {self.variable.name!r} depend on where it is looked at.\n"
+                    "  Say where: compiled.at({index: points})."
+                )
             points = torch.as_tensor(self.points, dtype=torch.float64)
-            mean, sd = (interpolated(found.pop(name), points) for name in ("course_mean", "course_sd"))
+            mean, sd = (interpolated(found.pop(name), points) for name in COURSE)
             found |= {"mean": found["mean"] + found["sd"] * mean, "sd": found["sd"] * sd}
         return found
 

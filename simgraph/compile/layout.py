@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from simgraph.compile.elements import Elements
 from simgraph.compile.embedded import EmbeddedToken
 from simgraph.compile.tokenizer import Tokenizer
 from simgraph.dsl import Index, Plate
@@ -157,7 +158,7 @@ class Layout:
         for name, tokenizer in self.tokenizers.items():
             old = zip(self.plates[name], tokenizer.variable.plate_shape, strict=True)
             shape = tuple(sizes.get(plate, size) for plate, size in old)
-            tokenizers[name] = replace(tokenizer, variable=replace(tokenizer.variable, plate_shape=shape))
+            tokenizers[name] = replace(tokenizer, variable=replace(tokenizer.variable, plate_shape=shape)).at(None)
         rest = {name: plate for name, plate in self.ragged.items() if name not in sizes}
         return Layout(tokenizers, self.plates, rest, self.indices, self.joining)
 
@@ -171,12 +172,19 @@ class Layout:
         Args:
             points: Points ([rows,] points, coordinates) by name of the index, as many as the layout has.
         """
+        if not self.indices:
+            return self
         tokenizers = dict(self.tokenizers)
         for name, tokenizer in self.tokenizers.items():
             index = self.index_of(name)
             if index is not None:
                 tokenizers[name] = tokenizer.at(self.along(name, points[index.name]))
         return self.fitted(tokenizers)
+
+    def can_have_course(self, name: str) -> bool:
+        """Whether a variable is a function of one coordinate whose values have tokens of their own."""
+        index = self.index_of(name)
+        return index is not None and index.dims == 1 and isinstance(self.tokenizers[name], Elements)
 
     def along(self, name: str, points: np.ndarray) -> np.ndarray:
         """Arranges the first coordinate of points, from -1 to 1, along the axes in front of a function's events.

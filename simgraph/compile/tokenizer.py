@@ -58,11 +58,12 @@ class Tokenizer(ABC):
     def fit(self, values: np.ndarray, present: np.ndarray) -> Tokenizer:
         """Returns the tokenizer with statistics of ``values``, of which only the ``present`` ones count."""
 
-    def at(self, points: np.ndarray) -> Tokenizer:
+    def at(self, points: np.ndarray | None) -> Tokenizer:
         """Returns the tokenizer of a function where it is looked at.
 
         Args:
-            points: Points from -1 to 1, (..., points), broadcastable to the axes in front of an event.
+            points: Points from -1 to 1, (..., points), broadcastable to the axes in front of an event; None where they
+                are not known.
         """
         return self
 

@@ -14,6 +14,8 @@ import numpy as np
 import torch
 
 from simgraph.compile import Compiled
+from simgraph.compile.elements import Elements
+from simgraph.compile.layout import Layout
 from simgraph.compile.probe import Variable
 from simgraph.dsl import Pieces
 from simgraph.errors import EvidenceError, MissingValueError, OutOfRangeWarning, ShapeError, SupportError, warn
@@ -22,6 +24,9 @@ from simgraph.query.numbers import numbers
 from simgraph.train.ranges import Ranges
 
 __all__ = ["Evidence", "Missing", "check", "check_interval", "missing"]
+
+_FAR = 10.0
+"""Standard deviations beyond which a value of a function is doubted: training saw none beyond some eight."""
 
 
 @dataclass(frozen=True)
@@ -113,7 +118,8 @@ def check(compiled: Compiled, ranges: Ranges, given: Mapping[str, Any], *, stric
         _check_whole(compiled, name, observed)
         batched = array.ndim > len(variable.shape)
         found[name] = Evidence(array.reshape(-1, *variable.shape), observed.reshape(-1, *variable.shape), batched)
-        _check_range(name, found[name], ranges, len(variable.plate_shape), strict=strict)
+        if _check_range(name, found[name], ranges, len(variable.plate_shape), strict=strict):
+            _check_course(compiled.layout, name, found[name], strict=strict)
     sizes = {name: len(evidence.values) for name, evidence in found.items() if evidence.batched}
     if len(set(sizes.values())) > 1:
         raise ShapeError(
@@ -164,9 +170,7 @@ def check_interval(compiled: Compiled, ranges: Ranges, name: str, interval: Inte
             f"the interval ({low[where]:g}, {high[where]:g}) of {name!r} lies outside of all {ranges.count} training"
             " values.\n  The model extrapolates there; check units, or the prior, or simulate more."
         )
-        if strict:
-            raise EvidenceError(message)
-        warn(message, OutOfRangeWarning)
+        _doubt(message, strict=strict)
     return Interval(low, high)
 
 
@@ -221,7 +225,9 @@ def _check_whole(compiled: Compiled, name: str, observed: np.ndarray) -> None:
     )
 
 
-def _check_range(name: str, evidence: Evidence, ranges: Ranges, plates: int, *, strict: bool) -> None:
+def _check_range(name: str, evidence: Evidence, ranges: Ranges, plates: int, *, strict: bool) -> bool:
+    """Doubts values that lie outside of those of training; returns whether there are none."""
+    inside = True
     low, high = ranges.low[name], ranges.high[name]
     margin = 0.1 * (high - low)
     for side, beyond in (
@@ -231,7 +237,7 @@ def _check_range(name: str, evidence: Evidence, ranges: Ranges, plates: int, *, 
         far = np.argwhere(beyond & evidence.observed)
         if not len(far):
             continue
-        where = tuple(far[0].tolist())
+        inside, where = False, tuple(far[0].tolist())
         event = where[1 + plates :]
         place = f"{name}{list(where[1:])}" if len(where) > 1 else name
         message = (
@@ -241,6 +247,28 @@ def _check_range(name: str, evidence: Evidence, ranges: Ranges, plates: int, *, 
             f" trained on {low[event]:.6g} to {high[event]:.6g}.\n"
             "  The model extrapolates there; check units, or the prior, or simulate more."
         )
-        if strict:
-            raise EvidenceError(message)
-        warn(message, OutOfRangeWarning)
+        _doubt(message, strict=strict)
+    return inside
+
+
+def _check_course(layout: Layout, name: str, evidence: Evidence, *, strict: bool) -> None:
+    """Checks values of a function against what is common where they lie on its index."""
+    tokenizer = layout.tokenizers[name]
+    if not isinstance(tokenizer, Elements) or not tokenizer.has_course:
+        return
+    tokens = layout.tokenize(name, evidence.values)[..., 0].reshape(evidence.values.shape).numpy()
+    far = np.argwhere((np.abs(tokens) > _FAR) & evidence.observed)
+    if len(far):
+        where = tuple(far[0].tolist())
+        message = (
+            f"{len(far)} of {int(evidence.observed.sum())} values of given({name}=Curve(...)) lie more than {_FAR:g}"
+            f" standard deviations from what is common there; first: {evidence.values[where]:.6g}.\n"
+            "  The model extrapolates there; check units and points, or the prior, or simulate more."
+        )
+        _doubt(message, strict=strict)
+
+
+def _doubt(message: str, *, strict: bool) -> None:
+    if strict:
+        raise EvidenceError(message)
+    warn(message, OutOfRangeWarning)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -50,8 +51,8 @@ def fit(
         target: The graph, or a compiled graph.
         traces: Traces to learn from, from ``graph.simulate(...)``.
         num_simulations: Number of traces to simulate instead. With neither of the two, training begins with 10 240
-            traces and goes on with fresh ones, as many as can be simulated in a tenth of its time: for simulators that
-            take a millisecond or less.
+            traces and goes on with fresh ones, which it simulates in at most a tenth of its time: for simulators that
+            take a millisecond or less. How many there are depends on the machine, unless there is no time limit.
         seed: Seed of the simulation and the training.
         preset: ``"default"`` (at most six minutes), ``"thorough"`` (at most three quarters of an hour), ``"fast"``
             (a first look), or a :class:`Settings` object.
@@ -96,8 +97,9 @@ def fit(
         if not isinstance(graph, Graph):
             raise DeclarationError(f"fit(...) takes a Graph or a compiled graph, not {target!r}.")
         if num_simulations is None:
-            num_simulations, fresh = _STOCK, _further(graph, seed)
-        traces = graph.simulate(num_simulations, seed=seed, progress=progress)
+            traces, fresh = _endless(graph, seed, progress)
+        else:
+            traces = graph.simulate(num_simulations, seed=seed, progress=progress)
     if not isinstance(traces, Traces):
         raise TracesError(f"fit(...) takes traces from graph.simulate(...), not {type(traces).__name__}.")
     compiled = target if isinstance(target, Compiled) else compile(target, traces)
@@ -264,10 +266,16 @@ class Model:
         )
 
 
-def _further(graph: Graph, seed: int) -> Fresh:
-    """Returns what simulates the traces that come after the first ones of a graph, a block each time."""
+def _endless(graph: Graph, seed: int, progress: bool) -> tuple[Traces, Fresh]:
+    """Returns the first traces of a graph, and where those after them come from, a block each time."""
+    began = time.monotonic()
+    traces = graph.simulate(_STOCK, seed=seed, progress=progress)
     starts = itertools.count(_STOCK, BLOCK)
-    return lambda: graph.simulate(BLOCK, seed=seed, start=next(starts), progress=False)
+
+    def simulate() -> Traces:
+        return graph.simulate(BLOCK, seed=seed, start=next(starts), progress=False)
+
+    return traces, Fresh(simulate, BLOCK, (time.monotonic() - began) * BLOCK / _STOCK)
 
 
 def _own_query(compiled: Compiled, query: Mapping[str, Names]) -> Tensor:

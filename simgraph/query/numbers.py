@@ -36,6 +36,6 @@ def numbers(where: str, value: Any) -> np.ndarray:
         kind = "text" if array.dtype.kind in "US" else f"values of type {array.dtype}"
         raise EvidenceError(
             f"{where} holds {kind}, not numbers.\n"
-            "  Hand over a number, a list, an array or a tensor; a category is its number, from 0 on."
+            "  Hand over a number, a list, an array or a tensor; categories are whole numbers."
         )
     return array.astype(np.float64)

@@ -181,7 +181,7 @@ def _assemble(arrays: dict[str, np.ndarray], manifest: dict[str, Any], embedding
     if not all(bool(torch.isfinite(tensor).all()) for tensor in weights.values()):
         raise FileFormatError("weights that are not finite.")
     for name, tokenizer in tokenizers.items():
-        _check_statistics(tokenizer, function=layout.index_of(name) is not None)
+        _check_statistics(tokenizer, course=layout.can_have_course(name))
     denoiser = build(compiled, architecture)
     denoiser.load_state_dict(weights)
     ranges = Ranges(
@@ -268,11 +268,11 @@ def _index(name: str, entry: dict[str, Any]) -> Index:
     return Index(name, num, low, high, entry["grid"])
 
 
-def _check_statistics(tokenizer: Tokenizer, *, function: bool) -> None:
+def _check_statistics(tokenizer: Tokenizer, *, course: bool) -> None:
     event = tokenizer.variable.event_shape
     fitted = tokenizer.fit(np.zeros((1, *event)), np.zeros((1, *event), dtype=bool)).statistics
     expected, found = {key: value.shape for key, value in fitted.items()}, tokenizer.statistics
-    if function and COURSE & set(found):  # older files know nothing of it
+    if course and set(COURSE) & set(found):  # constants have none, nor have older files
         expected |= dict.fromkeys(COURSE, (KNOTS, tokenizer.num_tokens))
     if {key: value.shape for key, value in found.items()} != expected:
         raise FileFormatError(f"statistics of another shape than {tokenizer.variable.name!r} has.")

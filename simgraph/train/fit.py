@@ -46,7 +46,7 @@ __all__ = ["Trained", "build", "build_network", "train"]
 _LEAST_TRACES = 10
 
 _FEW_STEPS = 10
-"""No network has learned anything before."""
+"""With fewer, answers are no better than those of an untrained network, and users should hear of it."""
 
 _VALIDATION_COPIES = 4096
 """Held-out traces are repeated up to so many rows, each with a condition, a noise level and noise of its own."""
@@ -60,10 +60,10 @@ class Trained:
     """What a training returns.
 
     Attributes:
-        compiled: The compiled graph, its tokenizers fitted to the training split.
+        compiled: The compiled graph, its tokenizers fitted to the training split of the first traces.
         denoiser: The denoiser with the best averaged weights.
         history: What happened.
-        ranges: Which values the training split held.
+        ranges: Which values the training split, and fresh traces, held.
     """
 
     compiled: Compiled
@@ -133,7 +133,7 @@ def train(
         settings: Settings.
         seed: Seed of everything that is random here.
         queries: Condition states (tokens,) of the user's own queries.
-        fresh: Simulates further traces, which take the place of the oldest as training goes on.
+        fresh: Where further traces come from, which take the place of the oldest as training goes on.
         time_limit: Seconds after which training ends, in place of those of the settings.
         progress: Whether to show a progress bar.
 
@@ -155,7 +155,7 @@ def train(
     held = max(1, round(settings.validation * count))
     kept, held_out = traces[order[held:].numpy()], traces[order[:held].numpy()]
     compiled = compiled.fit(kept)
-    stock = Stock(compiled, kept, fresh, generator)
+    stock = Stock(compiled, kept, generator, fresh, timed=time_limit is not None)
     validation = compiled.layout.tokenize_traces(held_out, generator)
 
     with isolated():
@@ -184,7 +184,7 @@ def train(
                     raise TrainingError(f"the loss is {loss} at step {step}: the traces cannot be learned from.")
                 break
             running, since = running + loss, since + 1
-            bar.total = math.ceil(step / spent)  # fewer than planned where time ends the training
+            bar.total = max(step, round(step / spent))  # fewer than planned where time ends the training
             bar.update()
             last = step == settings.steps or spent >= 1
             due = math.floor(spent * settings.evaluations + 1e-6)
@@ -212,8 +212,8 @@ def train(
         best.load_state_dict(run.averaged.module.state_dict())
     elif step < min(_FEW_STEPS, settings.steps) and spent >= 1:
         warn(
-            f"the time limit of {time_limit:g} s ended training after {step} steps: the model has hardly learned.\n"
-            "  Raise time_limit; docs/language.md tells what presets take.",
+            f"the time limit of {time_limit:g} s ended training after step {step}: the model has hardly learned.\n"
+            "  Give it more time: the default preset takes up to six minutes.",
             SimgraphWarning,
         )
     return Trained(best.fitted(compiled), best.denoiser.eval().requires_grad_(False), history, stock.ranges)

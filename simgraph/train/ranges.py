@@ -44,11 +44,6 @@ class Ranges:
 
     def joined(self, other: Ranges) -> Ranges:
         """Returns the ranges of these traces and others together."""
-        low = {name: _joined(np.minimum, own, other.low[name]) for name, own in self.low.items()}
-        high = {name: _joined(np.maximum, own, other.high[name]) for name, own in self.high.items()}
+        low = {name: np.minimum(own, other.low[name]) for name, own in self.low.items()}
+        high = {name: np.maximum(own, other.high[name]) for name, own in self.high.items()}
         return Ranges(low, high, self.count + other.count)
-
-
-def _joined(either: np.ufunc, one: np.ndarray, two: np.ndarray) -> np.ndarray:
-    """Returns the ends of two ranges together, of which an infinite one says that no value was seen."""
-    return np.where(np.isinf(one), two, np.where(np.isinf(two), one, either(one, two)))

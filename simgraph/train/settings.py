@@ -34,7 +34,8 @@ class Settings:
         evaluations: How often the held-out loss is measured.
         patience: Evaluations without improvement after which training stops.
         time_limit: Seconds after which training ends, its learning rate having fallen accordingly; None for no limit.
-        architecture: Sizes of the network; None for a smaller one where a graph has many tokens.
+        architecture: Sizes of the network; None to choose by the number of tokens.
+        small: Sizes of the network of a graph of up to 32 tokens, where none are named.
         noise: Distribution of noise levels.
     """
 
@@ -50,6 +51,7 @@ class Settings:
     patience: int = 8
     time_limit: float | None = None
     architecture: Architecture | None = None
+    small: Architecture = field(default_factory=Architecture)
     noise: NoiseLevels = field(default_factory=NoiseLevels)
 
     def __post_init__(self) -> None:
@@ -81,7 +83,7 @@ class Settings:
         if self.architecture is not None:
             return self.architecture
         depth = default_depth(tokens)
-        return Architecture() if depth == Architecture().depth else Architecture(width=48, depth=depth)
+        return self.small if depth == Architecture().depth else Architecture(width=48, depth=depth)
 
     @staticmethod
     def of(preset: str | Settings) -> Settings:
@@ -102,9 +104,7 @@ def is_duration(value: object) -> bool:
 
 PRESETS = {
     "default": Settings(time_limit=345.0),
-    "thorough": Settings(
-        steps=30_000, time_limit=2_640.0, architecture=Architecture(width=96, depth=6, heads=6, widening=3)
-    ),
+    "thorough": Settings(steps=30_000, time_limit=2_640.0, small=Architecture(width=96, heads=6)),
     "fast": Settings(steps=1000, batch_size=128, architecture=Architecture(width=32, depth=4, heads=4, widening=2)),
 }
 """``default``: some six minutes at most. ``thorough``: three quarters of an hour at most, for better answers. ``fast``:

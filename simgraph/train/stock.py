@@ -4,26 +4,40 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from simgraph.compile import Compiled
 from simgraph.compile.layout import Tokens
-from simgraph.errors import SimgraphError, SimgraphWarning, warn
+from simgraph.errors import SimgraphWarning, TracesError, warn
 from simgraph.traces import Traces
 from simgraph.train.ranges import Ranges
 
 __all__ = ["Fresh", "Stock"]
 
-Fresh = Callable[[], Traces]
-"""Simulates the next traces: as many each time, of which none came before."""
-
 _USES = 4
-"""How often a fresh trace is learned from before the next ones are simulated."""
+"""How often a trace is learned from, on average, before a fresh one takes its place."""
 
 _SHARE = 0.1
-"""Share of the time of a training that simulating may take."""
+"""Share of the time of a training with a limit that simulating may take."""
+
+
+@dataclass(frozen=True)
+class Fresh:
+    """Where fresh traces come from.
+
+    Attributes:
+        simulate: Simulates the next traces: as many each time, of which none came before.
+        count: How many they are.
+        seconds: How long that is expected to take.
+    """
+
+    simulate: Callable[[], Traces]
+    count: int
+    seconds: float
 
 
 class Stock:
@@ -32,56 +46,73 @@ class Stock:
     Args:
         compiled: The compiled graph, fitted to the traces.
         traces: The traces to begin with.
-        fresh: Simulates traces that take the place of the oldest; None to keep those of the beginning.
         generator: Random stream of tokenizers that draw.
+        fresh: Where traces come from that take the place of the oldest; None to keep those of the beginning.
+        timed: Whether simulating takes a share of the time at most. Else the number of steps alone tells when fresh
+            traces come, and the training is a function of its seed.
 
     Attributes:
         tokens: The tokens of the traces that are in stock.
         ranges: Which values all traces so far held.
     """
 
-    def __init__(self, compiled: Compiled, traces: Traces, fresh: Fresh | None, generator: torch.Generator) -> None:
+    def __init__(
+        self,
+        compiled: Compiled,
+        traces: Traces,
+        generator: torch.Generator,
+        fresh: Fresh | None = None,
+        *,
+        timed: bool = True,
+    ) -> None:
         self.tokens = compiled.layout.tokenize_traces(traces, generator)
         self.ranges = Ranges.of(compiled, traces)
-        self._compiled, self._fresh, self._generator = compiled, fresh, generator
-        self._oldest, self._simulating = 0, 0.0
+        self._compiled, self._fresh, self._generator, self._timed = compiled, fresh, generator, timed
+        self._oldest, self._simulating, self._last = 0, 0.0, fresh.seconds if fresh else 0.0
         self._began = time.monotonic()
 
     def renewed(self, drawn: int) -> Tokens:
         """Returns the tokens, with fresh ones among them where it is time to.
 
-        That is once those before were learned from, unless simulating takes too much of the time.
-
         Args:
             drawn: How many traces the steps so far learned from.
         """
+        fresh, simulated = self._fresh, self.ranges.count - len(self.tokens)
+        if fresh is None or drawn < _USES * (simulated + fresh.count):
+            return self.tokens
         started = time.monotonic()
-        simulated = self.ranges.count - len(self.tokens)
-        if (
-            self._fresh is not None
-            and drawn >= _USES * simulated
-            and self._simulating <= _SHARE * (started - self._began)
-        ):
-            self._simulate(self._fresh)
-            self._simulating += time.monotonic() - started
+        if self._timed and self._simulating + self._last > _SHARE * (started - self._began):
+            return self.tokens
+        try:
+            self._take(fresh.simulate())
+        except Exception as error:  # a user's code can raise anything, and a training is not to be lost for it
+            self._fresh = None
+            warn(
+                f"training goes on with the traces it has, since fresh ones failed: {type(error).__name__}: {error}\n"
+                "  To say what becomes of traces that fail, simulate them and hand them over:"
+                ' fit(graph, graph.simulate(10_000, on_failure="drop")).',
+                SimgraphWarning,
+            )
+        self._last = time.monotonic() - started
+        self._simulating += self._last
         return self.tokens
 
-    def _simulate(self, fresh: Fresh) -> None:
-        try:
-            traces = fresh()
-        except SimgraphError as error:
-            self._fresh = None
-            warn(f"training goes on with the traces it has, since fresh ones failed: {error}", SimgraphWarning)
-            return
-        self._put(self._compiled.layout.tokenize_traces(traces, self._generator))
-        self.ranges = self.ranges.joined(Ranges.of(self._compiled, traces))
-
-    def _put(self, fresh: Tokens) -> None:
-        """Puts tokens in the place of the oldest."""
-        rows = (self._oldest + torch.arange(len(fresh))) % len(self.tokens)
+    def _take(self, traces: Traces) -> None:
+        """Puts traces in the place of the oldest."""
+        ranges = Ranges.of(self._compiled, traces)
+        for name, low in self.ranges.low.items():
+            constant = low == self.ranges.high[name]
+            if (constant & ((ranges.low[name] != low) | (ranges.high[name] != low))).any():
+                raise TracesError(
+                    f"{name!r} has other values than the one it had in the first {self.ranges.count} traces,"
+                    " and training took it for a constant."
+                )
+        fresh = self._compiled.layout.tokenize_traces(traces[: len(self.tokens)], self._generator)
+        rows = torch.from_numpy((self._oldest + np.arange(len(fresh))) % len(self.tokens))
         self._oldest = (self._oldest + len(fresh)) % len(self.tokens)
         for old, new in zip(_parts(self.tokens), _parts(fresh), strict=True):
             old[rows] = new
+        self.ranges = self.ranges.joined(ranges)
 
 
 def _parts(tokens: Tokens) -> list[Tensor]:

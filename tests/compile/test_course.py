@@ -3,10 +3,13 @@
 import numpy as np
 import pytest
 import torch
-from torch.distributions import Normal
+from samples import TINY
+from torch.distributions import Normal, constraints
 
 import simgraph as sg
 from simgraph import Graph, index, node, plate
+from simgraph.compile.course import KNOTS, course
+from simgraph.errors import DeclarationError, EvidenceError, OutOfRangeWarning
 
 t = index("t", -1.0, 3.0, num=(1, 8))
 place = index("place", (0.0, 0.0), (1.0, 1.0), num=4)
@@ -34,6 +37,20 @@ def flat(level, place, rng):
     return level + place.sum(1)
 
 
+late = index("late", 0.0, 10.0, num=(1, 4))
+
+
+@node(index=late, support=constraints.nonnegative_integer)
+def cases(level, late, rng):
+    return rng.poisson(np.exp(level + 1.2 * late - 9))
+
+
+@node(index=late)
+def rain(level, late, rng):
+    return np.where(rng.random(len(late)) < (late / 10) ** 6, np.exp(level + rng.normal(size=len(late))), 0.0)
+
+
+COUNTS, DRY = Graph(level, cases), Graph(level, rain)
 ALONE, GROUPED = Graph(level, drifting), Graph(level, several)
 
 
@@ -75,17 +92,55 @@ def test_a_query_has_the_tokens_of_training():
     assert torch.equal(there.tokenize("drifting", traces["drifting"][:1])[0], whole)
 
 
-def test_a_function_has_no_tokens_where_it_is_not_known_where_it_is_looked_at():
+def test_a_function_has_no_tokens_before_it_is_known_where_it_is_looked_at():
     compiled, traces = fitted(ALONE, 50)
-    with pytest.raises(AssertionError, match="where it is looked at"):
+    with pytest.raises(DeclarationError, match="depend on where it is looked at"):
         compiled.layout.tokenize("drifting", traces["drifting"])
+    there = compiled.sized({"t": 1}).at({"t": np.array([[0.5]])})
+    assert there.layout.tokenize("drifting", np.zeros((1, 1))).shape == (1, 1, 1)
+    with pytest.raises(DeclarationError, match="depend on where it is looked at"):
+        there.sized({"t": 2}).layout.tokenize("drifting", np.zeros((1, 2)))
 
 
-def test_where_there_are_few_traces_the_scale_of_all_counts():
+@pytest.mark.parametrize("graph", [COUNTS, DRY], ids=["counts", "atoms"])
+def test_what_is_nearly_always_equal_somewhere_fills_its_cell_there(graph):
+    compiled, traces = fitted(graph, sizes={"late": 4})
+    name = compiled.layout.names[-1]
+    tokens = compiled.layout.tokenize_traces(traces, torch.Generator().manual_seed(1)).values
+    tokens = tokens[:, compiled.layout.slots(name), 0].numpy()
+    for low in (0, 2, 4, 6, 8):
+        there = tokens[(traces["late"] >= low) & (traces["late"] < low + 2)]
+        assert 0.2 < there.std() < 1.3, low
+    assert np.abs(tokens).max() < 12
+
+
+def test_the_most_likely_function_may_have_atoms():
+    model = sg.fit(DRY, DRY.simulate(200, seed=0, progress=False), preset=TINY, progress=False)
+    assert model.map("rain", at={"late": [0.5, 5.0]}).shape == (2,)
+
+
+def test_evidence_that_is_not_usual_at_its_point_is_doubted():
+    model = sg.fit(ALONE, ALONE.simulate(300, seed=0, progress=False), preset=TINY, progress=False)
+    model.given(drifting=sg.Curve([0.0, 2.5], [0.0, 7.5]))
+    with pytest.warns(OutOfRangeWarning, match="1 of 2 values .* lie more than 10 standard deviations from what is"):
+        model.given(drifting=sg.Curve([0.0, 2.5], [6.0, 7.5]))
+    with pytest.raises(EvidenceError, match="first: 6"):
+        model.given(drifting=sg.Curve([0.0, 2.5], [6.0, 7.5]), strict=True)
+
+
+def test_between_points_of_the_users_scales_are_interpolated():
+    points = np.linspace(-1, 1, 5)
+    values = np.random.default_rng(0).normal(size=(2000, 5)) * np.exp(2.5 * points)
+    moments = course(values.ravel(), np.tile(points, 2000))
+    right = np.exp(2.5 * np.linspace(-1, 1, KNOTS))
+    assert np.abs(np.log(moments["course_sd"] / right)).max() < 0.2
+
+
+def test_few_traces_tell_the_scale_roughly():
     compiled, _ = fitted(ALONE, 10)
-    moments = compiled.layout.tokenizers["drifting"].statistics
-    assert moments["course_sd"].min() > 0.5
-    assert np.abs(moments["course_mean"]).max() < 2
+    found = compiled.layout.tokenizers["drifting"].statistics
+    right = (0.3 + np.abs(np.linspace(-1.0, 3.0, KNOTS))) / found["scale"]
+    assert np.abs(np.log(found["course_sd"][:, 0] / right)).max() < np.log(4)
 
 
 def test_fields_and_plain_variables_have_one_scale():

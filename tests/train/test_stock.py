@@ -1,5 +1,7 @@
 """Traces that fresh ones take the place of."""
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
@@ -7,56 +9,63 @@ from samples import TINY, pair
 from schools import counted
 
 import simgraph as sg
-from simgraph import compile
+from simgraph import Graph, Traces, compile, node
 from simgraph.errors import SimgraphWarning, SimulationError
 from simgraph.train import train
-from simgraph.train.stock import Stock
+from simgraph.train.stock import Fresh, Stock
 
 
 def simulated(graph, count, start=0):
     return graph.simulate(count, seed=0, start=start, progress=False)
 
 
-def stock_of(graph, count, fresh):
+def source(graph, count, start, calls=None):
+    starts = itertools.count(start, count)
+
+    def simulate():
+        if calls is not None:
+            calls.append(1)
+        return simulated(graph, count, next(starts))
+
+    return Fresh(simulate, count, 0.0)
+
+
+def stock_of(graph, count, fresh, **options):
     traces = simulated(graph, count)
-    return Stock(compile(graph, traces).fit(traces), traces, fresh, torch.Generator().manual_seed(0))
+    generator = torch.Generator().manual_seed(0)
+    return Stock(compile(graph, traces).fit(traces), traces, generator, fresh, **{"timed": False, **options})
 
 
-def tokens_of(stock, graph, count, start):
-    return stock._compiled.layout.tokenize_traces(simulated(graph, count, start))
-
-
-@pytest.fixture
-def unhurried(monkeypatch):
-    """Simulating may take all the time."""
-    monkeypatch.setattr("simgraph.train.stock._SHARE", float("inf"))
-
-
-@pytest.mark.usefixtures("unhurried")
 @pytest.mark.parametrize("graph", [pair(), counted], ids=["plain", "ragged"])
 def test_fresh_traces_take_the_place_of_the_oldest(graph):
-    starts = iter([10, 14, 18])
-    stock = stock_of(graph, 10, lambda: simulated(graph, 4, next(starts)))
-    for drawn in (0, 16, 32):
+    stock = stock_of(graph, 10, source(graph, 4, 10))
+    for drawn in (16, 32, 48):
         stock.renewed(drawn)
     # First come 10..13, then 14..17, then 18..21, of which two begin at the front again.
     order = [20, 21, 12, 13, 14, 15, 16, 17, 18, 19]
     for row, trace in enumerate(order):
-        own = tokens_of(stock, graph, 1, trace)
+        own = stock._compiled.layout.tokenize_traces(simulated(graph, 1, trace))
         assert torch.equal(stock.tokens.values[row], own.values[0]), (row, trace)
         assert stock.tokens.exists is None or torch.equal(stock.tokens.exists[row], own.exists[0])
 
 
-@pytest.mark.usefixtures("unhurried")
-def test_each_fresh_trace_is_learned_from_four_times_before_the_next():
+def test_a_block_that_is_larger_than_the_stock_is_cut():
+    stock = stock_of(pair(), 4, source(pair(), 6, 10))
+    stock.renewed(24)
+    own = stock._compiled.layout.tokenize_traces(simulated(pair(), 4, 10))
+    assert torch.equal(stock.tokens.values, own.values)
+
+
+def test_a_trace_is_learned_from_four_times_on_average():
     calls = []
-    stock = stock_of(pair(), 10, lambda: calls.append(1) or simulated(pair(), 5))
-    for drawn, so_far in [(0, 1), (19, 1), (20, 2), (39, 2), (40, 3), (41, 3)]:
+    stock = stock_of(pair(), 10, source(pair(), 5, 10, calls))
+    for drawn, so_far in [(0, 0), (19, 0), (20, 1), (39, 1), (40, 2), (41, 2)]:
         stock.renewed(drawn)
         assert len(calls) == so_far, drawn
 
 
-def test_simulating_takes_a_tenth_of_the_time(monkeypatch):
+@pytest.mark.parametrize(("expected", "times"), [(0.0, [0, 20, 30]), (1.0, [10, 20, 30]), (100.0, [])])
+def test_simulating_takes_a_tenth_of_the_time(monkeypatch, expected, times):
     now, calls = [0.0], []
     monkeypatch.setattr("simgraph.train.stock.time.monotonic", lambda: now[0])
 
@@ -65,11 +74,11 @@ def test_simulating_takes_a_tenth_of_the_time(monkeypatch):
         now[0] += 1.0
         return simulated(pair(), 5)
 
-    stock = stock_of(pair(), 10, slow)
+    stock = stock_of(pair(), 10, Fresh(slow, 5, expected), timed=True)
     while now[0] < 35:
         stock.renewed(10**9)
         now[0] += 0.5
-    assert calls == [0, 10, 20, 30]
+    assert calls == times
 
 
 def test_without_a_source_the_traces_stay():
@@ -79,11 +88,9 @@ def test_without_a_source_the_traces_stay():
     assert stock.ranges.count == 10
 
 
-@pytest.mark.usefixtures("unhurried")
 def test_ranges_are_those_of_all_traces_so_far():
-    starts = iter([10, 20])
-    stock = stock_of(pair(), 10, lambda: simulated(pair(), 10, next(starts)))
-    for drawn in (0, 40):
+    stock = stock_of(pair(), 10, source(pair(), 10, 10))
+    for drawn in (40, 80):
         stock.renewed(drawn)
     everything = simulated(pair(), 30)
     assert stock.ranges.count == 30
@@ -92,24 +99,38 @@ def test_ranges_are_those_of_all_traces_so_far():
         assert np.array_equal(stock.ranges.high[name], everything[name].max(0).astype(float))
 
 
-@pytest.mark.usefixtures("unhurried")
-def test_a_failing_simulator_does_not_end_a_training():
+@pytest.mark.parametrize("error", [SimulationError("node 'x' failed"), ValueError("node 'x' failed")])
+def test_a_failing_simulator_does_not_end_a_training(error):
     calls = []
 
     def broken():
         calls.append(1)
-        raise SimulationError("node 'x' failed")
+        raise error
 
     traces = simulated(pair(), 60)
-    with pytest.warns(
-        SimgraphWarning, match="goes on with the traces it has, since fresh ones failed: node 'x' failed"
-    ):
-        trained = train(compile(pair(), traces), traces, TINY, fresh=broken, progress=False)
+    with pytest.warns(SimgraphWarning, match=f"fresh ones failed: {type(error).__name__}: node 'x' failed"):
+        trained = train(compile(pair(), traces), traces, TINY, fresh=Fresh(broken, 1, 0.0), progress=False)
     assert trained.history["step"][-1] == TINY.steps
     assert (len(calls), trained.ranges.count) == (1, 54)
 
 
-@pytest.mark.usefixtures("unhurried")
+def test_what_was_constant_in_the_first_traces_has_to_stay_so():
+    @node(shape=())
+    def rare(rng):
+        return rng.normal()
+
+    values = np.zeros(20)
+    other = Traces({"rare": np.where(np.arange(20) == 3, 5000.0, 0.0)})
+    traces = Traces({"rare": values})
+    stock = Stock(
+        compile(Graph(rare), traces).fit(traces), traces, torch.Generator(), Fresh(lambda: other, 20, 0.0), timed=False
+    )
+    with pytest.warns(SimgraphWarning, match="'rare' has other values than the one it had in the first 20 traces"):
+        stock.renewed(80)
+    assert stock.tokens.values.abs().max() == 0
+    assert stock.ranges.count == 20
+
+
 def test_fit_without_traces_simulates_further_ones_that_never_repeat(monkeypatch):
     starts = []
     simulate = sg.Graph.simulate
@@ -119,6 +140,12 @@ def test_fit_without_traces_simulates_further_ones_that_never_repeat(monkeypatch
         return simulate(graph, count, start=start, **options)
 
     monkeypatch.setattr(sg.Graph, "simulate", watched)
-    model = sg.fit(pair(), preset=sg.Settings(steps=6, batch_size=2048, architecture=TINY.architecture), progress=False)
+    model = sg.fit(pair(), preset=sg.Settings(steps=7, batch_size=2048, architecture=TINY.architecture), progress=False)
     assert starts == [(0, 10240), (10240, 1024), (11264, 1024), (12288, 1024)]
     assert f"{9216 + 3 * 1024} traces" in repr(model)
+
+
+def test_fit_without_traces_is_a_function_of_the_seed_where_time_does_not_end_it():
+    settings = sg.Settings(steps=6, batch_size=2048, architecture=TINY.architecture)
+    draws = [sg.fit(pair(), seed=1, preset=settings, progress=False).sample("x", num_samples=3, seed=0) for _ in "ab"]
+    assert torch.equal(*draws)
