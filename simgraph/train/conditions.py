@@ -1,9 +1,9 @@
 """The distribution of condition states in training: which question each trace is asked.
 
 Every trace of every step draws its own state from a mixture: the joint; the posterior and the likelihood that the
-graph's roots and leaves imply, two thirds of the posteriors with functions seen in fewer points; each variable given its parents; random subsets of elements and of whole variables, observed with probability 0.3 or
-0.7; and the user's own queries. A part of them loses variables or elements at random, so that marginals are learned as
-well.
+graph's roots and leaves imply, two thirds of the posteriors with functions seen in fewer points; each variable given
+its parents; random subsets of elements and of whole variables, observed with probability 0.3 or 0.7; and the user's own
+queries. A part of them loses variables or elements at random, so that marginals are learned as well.
 """
 
 from __future__ import annotations
