@@ -14,6 +14,8 @@ from simgraph.cli import main, output
 from simgraph.cli.commands import MODEL
 from simgraph.cli.graph_file import load_graph
 
+pytestmark = pytest.mark.filterwarnings("ignore:the time limit of")  # these trainings are as short as can be
+
 PROGRAM = """
 import torch
 from torch.distributions import Normal
