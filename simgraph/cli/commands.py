@@ -16,6 +16,7 @@ from simgraph.compile import compile
 from simgraph.dsl import Node, Plate
 from simgraph.errors import DeclarationError
 from simgraph.query import Samples, fit, load
+from simgraph.train import Settings
 
 __all__ = ["COMMANDS", "MODEL"]
 
@@ -62,11 +63,11 @@ def fit_command(
     time_limit: float | None = None,
 ) -> None:
     """Simulate a graph, train a model, and write model, traces and history to the folder OUT."""
-    graph = load_graph(file)
+    graph, settings = load_graph(file), Settings.of(preset, time_limit)
     traces = graph.simulate(simulations, seed=seed)
     out.mkdir(parents=True, exist_ok=True)
     traces.save(out / TRACES)
-    model = fit(graph, traces, seed=seed, preset=preset, time_limit=time_limit)
+    model = fit(graph, traces, seed=seed, preset=settings)
     model.save(out / MODEL)
     write_csv(out / HISTORY, model.history.columns())
     print(model.history)

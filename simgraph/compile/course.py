@@ -12,8 +12,8 @@ from torch import Tensor
 
 __all__ = ["COURSE", "KNOTS", "course", "interpolated"]
 
-COURSE = ("course_mean", "course_sd")
-"""Names of the moments among the statistics of a tokenizer."""
+COURSE = ("course_mean", "course_sd", "course_low", "course_high")
+"""Names of what is fitted among the statistics of a tokenizer."""
 
 KNOTS = 17
 """Places at which moments are fitted, evenly over the range of the index; between them they are interpolated."""
@@ -24,16 +24,22 @@ _STIFFNESS = 10.0
 _TOWARDS_ALL = 1e-3
 """How many values the moments of all are worth at each knot: they decide where nothing else does."""
 
+_MARGIN, _FOR_FEW = 0.1, 10.0
+"""By how much of their range new values may leave it: a tenth, and more where only some tens of values tell it."""
+
+_ANYWHERE = 1e6
+"""In standard deviations, beyond all values: the range where no value was seen."""
+
 _FARTHEST = 8.0
 """No value lies farther out than about so many standard deviations of its place: rare ones would swamp the loss."""
 
 
 def course(values: np.ndarray, points: np.ndarray) -> dict[str, np.ndarray]:
-    """Returns means and standard deviations of standardised values at each knot, (KNOTS,).
+    """Returns means and standard deviations of standardised values at each knot, and the ranges of tokens, (KNOTS,).
 
-    Both are broken lines that fit best under a penalty for steps (Eilers and Marx, "Flexible smoothing with B-splines
-    and penalties", 1996, equation 5, of order one): the mean to the values, the logarithm of the variance to averages
-    of what is left around each knot.
+    Moments are broken lines that fit best under a penalty for steps (Eilers and Marx, "Flexible smoothing with
+    B-splines and penalties", 1996, equation 5, of order one): the mean to the values, the logarithm of the variance to
+    averages of what is left around each knot.
 
     Args:
         values: Standardised values (count,).
@@ -58,7 +64,18 @@ def course(values: np.ndarray, points: np.ndarray) -> dict[str, np.ndarray]:
     log = _smooth(np.diag(count / 2), count / 2 * np.log(np.maximum(variance, 1e-8)))  # its own variance is 2 / count
     largest = np.zeros(KNOTS)
     np.maximum.at(largest, below + (after > 0.5), left)
-    return dict(zip(COURSE, (mean, np.sqrt(np.maximum(np.exp(log), largest / _FARTHEST**2))), strict=True))
+    sd = np.sqrt(np.maximum(np.exp(log), largest / _FARTHEST**2))
+
+    tokens = (values - before * mean[below] - after * mean[below + 1]) / (before * sd[below] + after * sd[below + 1])
+    low, high = np.full(KNOTS, np.inf), np.full(KNOTS, -np.inf)
+    for knots in (below, below + 1):
+        np.minimum.at(low, knots, tokens)
+        np.maximum.at(high, knots, tokens)
+    seen = np.isfinite(low)
+    number = np.maximum(np.bincount(below, minlength=KNOTS) + np.bincount(below + 1, minlength=KNOTS), 1)
+    margin = (_MARGIN + _FOR_FEW / number) * np.where(seen, high - low, 0.0)
+    low, high = np.where(seen, low - margin, -_ANYWHERE), np.where(seen, high + margin, _ANYWHERE)
+    return dict(zip(COURSE, (mean, sd, low, high), strict=True))
 
 
 def _smooth(products: np.ndarray, sums: np.ndarray) -> np.ndarray:

@@ -93,6 +93,12 @@ class Elements(Tokenizer):
     def at(self, points: np.ndarray | None) -> Elements:
         return replace(self, points=points) if self.has_course else self
 
+    def usual(self) -> tuple[Tensor, Tensor]:
+        """Returns the ends of what training saw about each point, with a margin, (points, *event_shape) each."""
+        points = torch.as_tensor(self.points, dtype=torch.float64)
+        low, high = (interpolated(torch.as_tensor(self.statistics[name]), points) for name in COURSE[2:])
+        return self.detokenize(low.unsqueeze(-1)), self.detokenize(high.unsqueeze(-1))
+
     def _column(self, values: np.ndarray, free: np.ndarray, edge: np.ndarray) -> dict[str, float]:
         """Returns the statistics of one element from its values, these unconstrained, and which lie at an edge."""
         atoms = frequent(values) if self.variable.atomic else []
@@ -230,7 +236,7 @@ class Elements(Tokenizer):
                     "  Say where: compiled.at({index: points})."
                 )
             points = torch.as_tensor(self.points, dtype=torch.float64)
-            mean, sd = (interpolated(found.pop(name), points) for name in COURSE)
+            mean, sd = (interpolated(found[name], points) for name in COURSE[:2])
             found |= {"mean": found["mean"] + found["sd"] * mean, "sd": found["sd"] * sd}
         return found
 

@@ -25,9 +25,6 @@ from simgraph.train.ranges import Ranges
 
 __all__ = ["Evidence", "Missing", "check", "check_interval", "missing"]
 
-_FAR = 10.0
-"""Standard deviations beyond which a value of a function is doubted: training saw none beyond some eight."""
-
 
 @dataclass(frozen=True)
 class Missing:
@@ -252,17 +249,20 @@ def _check_range(name: str, evidence: Evidence, ranges: Ranges, plates: int, *, 
 
 
 def _check_course(layout: Layout, name: str, evidence: Evidence, *, strict: bool) -> None:
-    """Checks values of a function against what is common where they lie on its index."""
-    tokenizer = layout.tokenizers[name]
-    if not isinstance(tokenizer, Elements) or not tokenizer.has_course:
+    """Doubts values of a function that lie outside of those that training saw about their points."""
+    tokenizer, index = layout.tokenizers[name], layout.index_of(name)
+    if index is None or not isinstance(tokenizer, Elements) or not tokenizer.has_course:
         return
-    tokens = layout.tokenize(name, evidence.values)[..., 0].reshape(evidence.values.shape).numpy()
-    far = np.argwhere((np.abs(tokens) > _FAR) & evidence.observed)
+    low, high = (end.numpy() for end in tokenizer.usual())
+    far = np.argwhere(((evidence.values < low) | (evidence.values > high)) & evidence.observed)
     if len(far):
+        assert tokenizer.points is not None
         where = tuple(far[0].tolist())
+        point = index.low[0] + (tokenizer.points[where[1]] + 1) / 2 * (index.high[0] - index.low[0])
         message = (
-            f"{len(far)} of {int(evidence.observed.sum())} values of given({name}=Curve(...)) lie more than {_FAR:g}"
-            f" standard deviations from what is common there; first: {evidence.values[where]:.6g}.\n"
+            f"{len(far)} of {int(evidence.observed.sum())} values of given({name}=Curve(...)) lie outside of what"
+            f" training saw about their points; first: {evidence.values[where]:.6g} at {point:.6g}, trained on"
+            f" {low[where[1:]]:.6g} to {high[where[1:]]:.6g} there.\n"
             "  The model extrapolates there; check units and points, or the prior, or simulate more."
         )
         _doubt(message, strict=strict)

@@ -25,7 +25,6 @@ from simgraph.query.restrictions import Condition
 from simgraph.traces import Traces
 from simgraph.traces.seeds import BLOCK, check_seed
 from simgraph.train import History, Settings, Trained, checkpoint, train
-from simgraph.train.settings import is_duration
 from simgraph.train.stock import Fresh
 
 __all__ = ["Model", "fit", "load"]
@@ -82,10 +81,8 @@ def fit(
         >>> model.given(x=0.3).sample("theta", num_samples=10).shape
         torch.Size([10])
     """
-    settings = Settings.of(preset)
+    settings = Settings.of(preset, time_limit)
     seed = check_seed(seed)
-    if time_limit is not None and not is_duration(time_limit):
-        raise TrainingError(f"time_limit={time_limit!r} is no positive number of seconds.")
     graph = target.graph if isinstance(target, Compiled) else target
     if traces is not None and num_simulations is not None:
         raise TrainingError(
@@ -111,10 +108,7 @@ def fit(
                 "  Simulate them with the graph that was compiled."
             )
     states = [_own_query(compiled, query) for query in queries or ()]
-    trained = train(
-        compiled, traces, settings, seed=seed, queries=states, fresh=fresh, time_limit=time_limit, progress=progress
-    )
-    return Model(trained)
+    return Model(train(compiled, traces, settings, seed=seed, queries=states, fresh=fresh, progress=progress))
 
 
 def load(path: str | os.PathLike[str], graph: Graph | None = None) -> Model:

@@ -45,8 +45,8 @@ __all__ = ["Trained", "build", "build_network", "train"]
 
 _LEAST_TRACES = 10
 
-_FEW_STEPS = 10
-"""With fewer, answers are no better than those of an untrained network, and users should hear of it."""
+_FEW_STEPS = 300
+"""After fewer, draws stray beyond the prior's range, and look fine otherwise: users should hear of it."""
 
 _VALIDATION_COPIES = 4096
 """Held-out traces are repeated up to so many rows, each with a condition, a noise level and noise of its own."""
@@ -169,7 +169,7 @@ def train(
 
     with (
         Workers.start() as workers,
-        tqdm(total=settings.steps, desc="training", unit="step", disable=not progress) as bar,
+        tqdm(total=settings.steps, desc="training", unit="step", smoothing=0, disable=not progress) as bar,
         contextlib.suppress(KeyboardInterrupt),
     ):
         for step in range(1, settings.steps + 1):
@@ -212,8 +212,10 @@ def train(
         best.load_state_dict(run.averaged.module.state_dict())
     elif step < min(_FEW_STEPS, settings.steps) and spent >= 1:
         warn(
-            f"the time limit of {time_limit:g} s ended training after step {step}: the model has hardly learned.\n"
-            "  Give it more time: the default preset takes up to six minutes.",
+            f"the time limit of {time_limit:g} s ended training after step {step} of {settings.steps}:"
+            " answers are rough.\n"
+            '  Give it more time, as the default preset does, up to six minutes; or take preset="fast", whose steps are'
+            " shorter.",
             SimgraphWarning,
         )
     return Trained(best.fitted(compiled), best.denoiser.eval().requires_grad_(False), history, stock.ranges)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from numbers import Real
 
 from simgraph.compile.compiled import default_depth
-from simgraph.errors import DeclarationError, did_you_mean
+from simgraph.errors import DeclarationError, TrainingError, did_you_mean
 from simgraph.simformer import Architecture
 from simgraph.simformer.attention import FEW
 from simgraph.simformer.schedule import NoiseLevels
@@ -86,15 +86,24 @@ class Settings:
         return self.small if depth == Architecture().depth else Architecture(width=48, depth=depth)
 
     @staticmethod
-    def of(preset: str | Settings) -> Settings:
-        """Returns a preset by name, or the settings that were handed over."""
-        if isinstance(preset, Settings):
+    def of(preset: str | Settings, time_limit: float | None = None) -> Settings:
+        """Returns a preset by name, or the settings that were handed over, with another time limit if there is one.
+
+        Raises:
+            DeclarationError: If there is no such preset.
+            TrainingError: If the time limit is no positive number.
+        """
+        if not isinstance(preset, Settings):
+            if preset not in PRESETS:
+                raise DeclarationError(
+                    f"preset={preset!r} is not known.\n  {did_you_mean(str(preset), PRESETS, 'Presets')}"
+                )
+            preset = PRESETS[preset]
+        if time_limit is None:
             return preset
-        if preset not in PRESETS:
-            raise DeclarationError(
-                f"preset={preset!r} is not known.\n  {did_you_mean(str(preset), PRESETS, 'Presets')}"
-            )
-        return PRESETS[preset]
+        if not is_duration(time_limit):
+            raise TrainingError(f"time_limit={time_limit!r} is no positive number of seconds.")
+        return replace(preset, time_limit=time_limit)
 
 
 def is_duration(value: object) -> bool:

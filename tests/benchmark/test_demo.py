@@ -21,6 +21,7 @@ def test_the_task_simulates_its_observations():
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:the time limit of 10 s ended")  # on a busy machine
 def test_the_demo_prints_its_table_and_draws_its_figure(tmp_path, capsys):
     figure = tmp_path / "moons.png"
     model, rows = demo(

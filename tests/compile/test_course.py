@@ -122,10 +122,21 @@ def test_the_most_likely_function_may_have_atoms():
 def test_evidence_that_is_not_usual_at_its_point_is_doubted():
     model = sg.fit(ALONE, ALONE.simulate(300, seed=0, progress=False), preset=TINY, progress=False)
     model.given(drifting=sg.Curve([0.0, 2.5], [0.0, 7.5]))
-    with pytest.warns(OutOfRangeWarning, match="1 of 2 values .* lie more than 10 standard deviations from what is"):
+    with pytest.warns(OutOfRangeWarning, match="1 of 2 values .* lie outside of what training saw about their points"):
         model.given(drifting=sg.Curve([0.0, 2.5], [6.0, 7.5]))
-    with pytest.raises(EvidenceError, match="first: 6"):
+    with pytest.raises(EvidenceError, match=r"first: 6 at 0, trained on -[0-9.]+ to [0-9.]+ there"):
         model.given(drifting=sg.Curve([0.0, 2.5], [6.0, 7.5]), strict=True)
+
+
+def test_usual_values_are_those_about_a_point_with_a_margin():
+    compiled, traces = fitted(ALONE, 2000, sizes={"t": 8})
+    points = np.linspace(-1, 3, 33)
+    low, high = compiled.sized({"t": 33}).at({"t": points[:, None]}).layout.tokenizers["drifting"].usual()
+    for point, least, most in zip(points, low, high, strict=True):
+        near = traces["drifting"][np.abs(traces["t"] - point) < 0.02]
+        centre, reach = 3 * point, 0.3 + abs(point)
+        assert least < near.min() < near.max() < most
+        assert centre - 8 * reach < least < most < centre + 8 * reach
 
 
 def test_between_points_of_the_users_scales_are_interpolated():
