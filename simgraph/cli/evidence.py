@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -93,7 +94,10 @@ def places(texts: Sequence[str]) -> dict[str, int | list[float]]:
 def _number(text: str) -> np.ndarray | None:
     """Returns a number or a list of numbers."""
     try:
-        parsed = json.loads(text.replace("nan", "NaN")) if text.strip().startswith("[") else float(text)
+        if not text.strip().startswith("["):
+            return np.asarray(float(text))
+        whole = re.sub(r"(?<!\d)\.(?=\d)", "0.", text)  # JSON knows no .5
+        parsed = json.loads(whole.replace("nan", "NaN"))
         return np.asarray(parsed, dtype=np.float64)
     except (ValueError, TypeError):
         return None

@@ -115,8 +115,13 @@ def asked_points(layout: Layout, at: Any, names: Iterable[str]) -> tuple[dict[st
         if name not in needed:
             raise QueryError(f"at= names points of {name!r}, and no function of it is asked for.\n  Leave it out.")
         points = points_of(index, named.pop(name), f"at={{{name!r}: ...}}")
-        if len(points) > 1 or len(np.unique(points[0], axis=0)) < points.shape[1]:
-            raise QueryError(f"at={{{name!r}: ...}} names points for several rows, or one point twice.")
+        if len(points) > 1:
+            raise QueryError(
+                f"at={{{name!r}: ...}} names points for {len(points)} rows.\n"
+                "  Name those of all rows once, as a list of points."
+            )
+        if len(np.unique(points[0], axis=0)) < points.shape[1]:
+            raise QueryError(f"at={{{name!r}: ...}} names a point twice.\n  Name each once: numpy.unique(points).")
         found[name] = points[0]
     unknown = [str(name) for name in named if name not in layout.plate_names]
     if unknown:

@@ -117,7 +117,7 @@ def test_text_that_is_no_evidence_is_refused(texts, error, message):
 
 
 def test_functions_have_points_and_values():
-    found = evidence(["x=[0, 2.5]:[0.1,-3]"], {"x": ()})
+    found = evidence(["x=[0, 2.5]:[.1,-3]"], {"x": ()})
     assert list(found) == ["x"]
     assert found["x"].points.ravel().tolist() == [0, 2.5]
     assert found["x"].values.tolist() == [0.1, -3]
