@@ -1,9 +1,10 @@
 """The distribution of condition states in training: which question each trace is asked.
 
 Every trace of every step draws its own state from a mixture: the joint; the posterior and the likelihood that the
-graph's roots and leaves imply, two thirds of the posteriors with functions seen in fewer points; each variable given
-its parents; random subsets of elements and of whole variables, observed with probability 0.3 or 0.7; and the user's own
-queries. A part of them loses variables or elements at random, so that marginals are learned as well.
+graph's roots and leaves imply, half of the posteriors with questions about more points of the functions that are seen;
+each variable given its parents; random subsets of elements and of whole variables, observed with probability 0.3 or
+0.7; and the user's own queries. A part of them loses variables or elements at random, so that marginals are learned as
+well.
 """
 
 from __future__ import annotations
@@ -108,21 +109,11 @@ class Conditions:
 
     def _posterior(self, count: int, generator: torch.Generator) -> Tensor:
         seen = self.leaves.expand(count, -1)
-        points = self.leaves & self.values
-        if not points.any():
-            return torch.where(seen, OBSERVED, LATENT)
-
-        def luck(columns: int = 1) -> Tensor:
-            return torch.rand(count, columns, generator=generator)
-
-        # Of a third of the functions every point is seen. Another third has any share, the last any order of magnitude,
-        # or a few points would hardly ever be all that is known. The others are asked for; in the last third, some are.
-        third, share = 3 * luck(), luck()
-        kept = torch.where(third < 1, 1.0, torch.where(third < 2, share, float(points.sum()) ** -share))
-        asked = torch.where(third < 2, 1.0, luck())
-        lacking = points & (luck(self.tokens) >= kept)
-        rest = torch.where(luck(self.tokens) < asked, LATENT, ABSENT)
-        return torch.where(lacking, rest, torch.where(seen, OBSERVED, LATENT))
+        if (self.leaves & self.values).any():
+            # What is seen of a function comes with questions about the rest of it.
+            asked = torch.rand(count, 1, generator=generator) * (torch.rand(count, 1, generator=generator) < 0.5)
+            seen = seen & ~(self.values & (torch.rand(count, self.tokens, generator=generator) < asked))
+        return torch.where(seen, OBSERVED, LATENT)
 
     def _likelihood(self, count: int, generator: torch.Generator) -> Tensor:
         return torch.where(self.roots, OBSERVED, LATENT).expand(count, -1)

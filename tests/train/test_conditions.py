@@ -1,7 +1,5 @@
 """The questions that training asks."""
 
-import math
-
 import pytest
 import torch
 from curves import smooth
@@ -73,22 +71,17 @@ def test_kinds_of_questions_come_in_equal_parts():
     assert 0.9 * whole / 18 < mechanism < 1.6 / 18
 
 
-def test_posteriors_see_functions_in_all_points_in_any_share_and_in_any_order_of_magnitude():
+def test_half_of_the_posteriors_ask_for_more_points_of_the_functions_that_are_seen():
     compiled = compile(smooth)
     states = Conditions(compiled)._posterior(COUNT, generator())
     slots = compiled.layout.slots("seen")
+    held = (states[:, slots] == LATENT).float().mean(1)
     others = torch.ones(states.shape[1], dtype=torch.bool)
     others[slots] = False
     assert (states[:, others] == LATENT).all()
-    observed, absent = states[:, slots] == OBSERVED, states[:, slots] == ABSENT
-    # Of 5 points, all are seen in a third of the rows, with probability int u^5 du = 1/6 in another third, and with
-    # int 5^(-5u) du = (1 - 5^-5) / (5 log 5) in the last. There, half of those that are not seen are absent.
-    tolerance = 4 * (0.25 / COUNT) ** 0.5
-    last = (1 - 5**-5) / (5 * math.log(5))
-    assert float(observed.all(1).float().mean()) == pytest.approx((1 + 1 / 6 + last) / 3, abs=tolerance)
-    share = (1 - 1 / 5) / math.log(5)
-    assert float(observed.float().mean()) == pytest.approx((1 + 0.5 + share) / 3, abs=0.02)
-    assert float(absent.float().mean()) == pytest.approx((1 - share) / 2 / 3, abs=0.02)
+    # Of 5 points none is asked for in half of the rows, and with probability int (1 - u)^5 du = 1/6 in the others.
+    assert float((held == 0).float().mean()) == pytest.approx(0.5 + 0.5 / 6, abs=4 * (0.25 / COUNT) ** 0.5)
+    assert float(held.mean()) == pytest.approx(0.25, abs=0.02)
 
 
 def test_mechanisms_are_a_variable_given_its_parents_with_all_else_absent():
