@@ -141,6 +141,7 @@ def test_the_command_line_reaches_the_comparison(tmp_path, judge):
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:the time limit of 1 s ended")
 def test_two_short_trainings_end_to_end(tmp_path, monkeypatch):
     task = find_task("gaussian_linear")
     monkeypatch.setattr(derived_masks, "find_task", lambda _: replace(task, observed=lambda _: task.observations()[:1]))

@@ -221,6 +221,7 @@ def test_pictures_of_scores_join_the_means():
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:the time limit of 1 s ended")
 def test_a_short_benchmark_end_to_end(tmp_path, capsys):
     plan = Plan(preset="fast", time_limit=1.0, questions=1, draws=100)
     [found] = benchmark(["bernoulli_glm"], [200], [3], tmp_path, plan, progress=False)
