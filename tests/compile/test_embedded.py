@@ -19,7 +19,7 @@ from simgraph.traces.seeds import torch_stream
 from simgraph.train.conditions import Conditions
 
 TINY = Architecture(width=16, depth=2, heads=2)
-torch.manual_seed(0)  # networks are drawn as they are declared, whatever was imported before
+torch.manual_seed(2)  # networks are drawn as they are declared, whatever was imported before
 LINEAR = nn.Linear(20, 3)
 INF = np.inf
 
