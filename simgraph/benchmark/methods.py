@@ -44,13 +44,12 @@ def check_method(method: str, task: Task) -> None:
 
 def _simgraph(task: Task, traces: Traces, seed: int, plan: Plan, progress: bool) -> Train:
     def train() -> Learned:
-        model = fit(task.graph, traces, seed=seed, preset=plan.preset, time_limit=plan.time_limit, progress=progress)
-        settings = Settings.of(plan.preset)
-        limit = plan.time_limit or settings.time_limit or float("inf")
+        settings = Settings.of(plan.preset, plan.time_limit)
+        model = fit(task.graph, traces, seed=seed, preset=settings, progress=progress)
         facts = {
             "validation_loss": model.history.best,
             "steps": int(model.history[-1]["step"]),
-            "ended_by": end_of(model.history, settings, limit),
+            "ended_by": end_of(model.history, settings, settings.time_limit or float("inf")),
             "tokens": len(model.compiled.layout),
         }
         answers = {

@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from simgraph.compile.elements import Elements
 from simgraph.compile.explain import explain, mask_text
 from simgraph.compile.functions import seen, with_points
 from simgraph.compile.laws import Readings, law_of
@@ -164,8 +163,7 @@ class Compiled:
             name: tokenizer.fit(traces[name], traces.present(name)) for name, tokenizer in layout.tokenizers.items()
         }
         for name, tokenizer in fitted.items():
-            if layout.can_have_course(name) and not tokenizer.statistics["constant"].any():
-                assert isinstance(tokenizer, Elements)
+            if layout.can_have_course(name):
                 where = layout.along(name, points[layout.plates[name][-1]])
                 fitted[name] = tokenizer.along(traces[name], traces.present(name), where)
         return replace(self, layout=layout.fitted(fitted))

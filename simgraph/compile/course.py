@@ -24,6 +24,9 @@ _STIFFNESS = 10.0
 _TOWARDS_ALL = 1e-3
 """How many values the moments of all are worth at each knot: they decide where nothing else does."""
 
+_LEAST_VARIANCE = 1e-8
+"""Of standardised values: its logarithm is finite where all are equal."""
+
 _MARGIN, _FOR_FEW = 0.1, 10.0
 """By how much of their range new values may leave it: a tenth, and more where only some tens of values tell it."""
 
@@ -56,26 +59,31 @@ def course(values: np.ndarray, points: np.ndarray) -> dict[str, np.ndarray]:
     products = np.diag(total(before**2, after**2)) + np.diag(beside, 1) + np.diag(beside, -1)
     mean = _smooth(products, total(before * values, after * values))
 
-    left = (values - before * mean[below] - after * mean[below + 1]) ** 2
+    left = values - before * mean[below] - after * mean[below + 1]
     count = total(before, after)
     known = count > 0
     variance = np.ones(KNOTS)
-    variance[known] = total(before * left, after * left)[known] / count[known]
-    log = _smooth(np.diag(count / 2), count / 2 * np.log(np.maximum(variance, 1e-8)))  # its own variance is 2 / count
+    variance[known] = total(before * left**2, after * left**2)[known] / count[known]
+    weights = count / 2  # the logarithm of a variance has itself a variance of 2 / count
+    log = _smooth(np.diag(weights), weights * np.log(np.maximum(variance, _LEAST_VARIANCE)))
     largest = np.zeros(KNOTS)
-    np.maximum.at(largest, below + (after > 0.5), left)
-    sd = np.sqrt(np.maximum(np.exp(log), largest / _FARTHEST**2))
+    np.maximum.at(largest, below + (after > 0.5), np.abs(left))
+    sd = np.maximum(np.exp(log / 2), largest / _FARTHEST)
 
-    tokens = (values - before * mean[below] - after * mean[below + 1]) / (before * sd[below] + after * sd[below + 1])
-    low, high = np.full(KNOTS, np.inf), np.full(KNOTS, -np.inf)
+    low, high = _ends(left / (before * sd[below] + after * sd[below + 1]), below)
+    return dict(zip(COURSE, (mean, sd, low, high), strict=True))
+
+
+def _ends(tokens: np.ndarray, below: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the lowest and the highest of the tokens on either side of each knot, with a margin, (KNOTS,) each."""
+    low, high = np.full(KNOTS, _ANYWHERE), np.full(KNOTS, -_ANYWHERE)
+    number = np.zeros(KNOTS)
     for knots in (below, below + 1):
         np.minimum.at(low, knots, tokens)
         np.maximum.at(high, knots, tokens)
-    seen = np.isfinite(low)
-    number = np.maximum(np.bincount(below, minlength=KNOTS) + np.bincount(below + 1, minlength=KNOTS), 1)
-    margin = (_MARGIN + _FOR_FEW / number) * np.where(seen, high - low, 0.0)
-    low, high = np.where(seen, low - margin, -_ANYWHERE), np.where(seen, high + margin, _ANYWHERE)
-    return dict(zip(COURSE, (mean, sd, low, high), strict=True))
+        number += np.bincount(knots, minlength=KNOTS)
+    margin = (_MARGIN + _FOR_FEW / np.maximum(number, 1)) * (high - low)
+    return np.where(number, low - margin, -_ANYWHERE), np.where(number, high + margin, _ANYWHERE)
 
 
 def _smooth(products: np.ndarray, sums: np.ndarray) -> np.ndarray:

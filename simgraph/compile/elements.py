@@ -70,13 +70,8 @@ class Elements(Tokenizer):
         return Elements(self.variable, {name: np.array([c[name] for c in columns]) for name in columns[0]})
 
     def along(self, values: np.ndarray, present: np.ndarray, points: np.ndarray) -> Elements:
-        """Returns the fitted tokenizer of a function with what is common along its index.
-
-        Args:
-            values: Values (traces, *plate sizes, points, *event_shape).
-            present: Which of them count, of the same shape.
-            points: Where the function was looked at, from -1 to 1, broadcastable to the axes in front of an event.
-        """
+        if self.statistics["constant"].any():
+            return self
         generator = torch.Generator().manual_seed(0)  # counts and atoms fill their cells, as training sees them
         tokens = self._tokens(torch.as_tensor(values, dtype=torch.float64), generator).numpy()
         places = np.broadcast_to(points[..., None], tokens.shape)

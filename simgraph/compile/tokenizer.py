@@ -58,6 +58,16 @@ class Tokenizer(ABC):
     def fit(self, values: np.ndarray, present: np.ndarray) -> Tokenizer:
         """Returns the tokenizer with statistics of ``values``, of which only the ``present`` ones count."""
 
+    def along(self, values: np.ndarray, present: np.ndarray, points: np.ndarray) -> Tokenizer:
+        """Returns the fitted tokenizer of a function with what is common along its index, where that matters.
+
+        Args:
+            values: Values (traces, *plate sizes, points, *event_shape).
+            present: Which of them count, of the same shape.
+            points: Where the function was looked at, from -1 to 1, broadcastable to the axes in front of an event.
+        """
+        return self
+
     def at(self, points: np.ndarray | None) -> Tokenizer:
         """Returns the tokenizer of a function where it is looked at.
 

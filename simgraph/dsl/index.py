@@ -83,6 +83,11 @@ class Index(Plate):
         low, high = np.array(self.low), np.array(self.high)
         return np.asarray(2 * (points - low) / (high - low) - 1)
 
+    def of_unit(self, unit: np.ndarray) -> np.ndarray:
+        """Inverts :meth:`unit`."""
+        low, high = np.array(self.low), np.array(self.high)
+        return np.asarray(low + (unit + 1) / 2 * (high - low))
+
     def __repr__(self) -> str:
         low, high = (ends[0] if self.dims == 1 else ends for ends in (self.low, self.high))
         return f"index({self.name!r}, {low}, {high}, num={self.size})"

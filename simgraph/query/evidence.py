@@ -251,14 +251,13 @@ def _check_range(name: str, evidence: Evidence, ranges: Ranges, plates: int, *, 
 def _check_course(layout: Layout, name: str, evidence: Evidence, *, strict: bool) -> None:
     """Doubts values of a function that lie outside of those that training saw about their points."""
     tokenizer, index = layout.tokenizers[name], layout.index_of(name)
-    if index is None or not isinstance(tokenizer, Elements) or not tokenizer.has_course:
+    if index is None or not isinstance(tokenizer, Elements) or tokenizer.points is None:
         return
     low, high = (end.numpy() for end in tokenizer.usual())
     far = np.argwhere(((evidence.values < low) | (evidence.values > high)) & evidence.observed)
     if len(far):
-        assert tokenizer.points is not None
         where = tuple(far[0].tolist())
-        point = index.low[0] + (tokenizer.points[where[1]] + 1) / 2 * (index.high[0] - index.low[0])
+        point = index.of_unit(tokenizer.points[where[1]])[0]
         message = (
             f"{len(far)} of {int(evidence.observed.sum())} values of given({name}=Curve(...)) lie outside of what"
             f" training saw about their points; first: {evidence.values[where]:.6g} at {point:.6g}, trained on"

@@ -120,7 +120,6 @@ def train(
     seed: int = 0,
     queries: Sequence[Tensor] = (),
     fresh: Fresh | None = None,
-    time_limit: float | None = None,
     progress: bool = True,
 ) -> Trained:
     """Trains a denoiser.
@@ -134,7 +133,6 @@ def train(
         seed: Seed of everything that is random here.
         queries: Condition states (tokens,) of the user's own queries.
         fresh: Where further traces come from, which take the place of the oldest as training goes on.
-        time_limit: Seconds after which training ends, in place of those of the settings.
         progress: Whether to show a progress bar.
 
     Returns:
@@ -148,8 +146,7 @@ def train(
         raise TrainingError(
             f"{count} traces are too few to train on and to validate with; use {_LEAST_TRACES} or more."
         )
-    started = time.monotonic()
-    time_limit = settings.time_limit if time_limit is None else time_limit
+    started, time_limit = time.monotonic(), settings.time_limit
     generator = torch_stream(seed, "train")
     order = torch.randperm(count, generator=generator)
     held = max(1, round(settings.validation * count))

@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -68,7 +67,7 @@ class Stock:
         self.tokens = compiled.layout.tokenize_traces(traces, generator)
         self.ranges = Ranges.of(compiled, traces)
         self._compiled, self._fresh, self._generator, self._timed = compiled, fresh, generator, timed
-        self._oldest, self._simulating, self._last = 0, 0.0, fresh.seconds if fresh else 0.0
+        self._simulating, self._last = 0.0, fresh.seconds if fresh else 0.0
         self._began = time.monotonic()
 
     def renewed(self, drawn: int) -> Tokens:
@@ -77,8 +76,8 @@ class Stock:
         Args:
             drawn: How many traces the steps so far learned from.
         """
-        fresh, simulated = self._fresh, self.ranges.count - len(self.tokens)
-        if fresh is None or drawn < _USES * (simulated + fresh.count):
+        fresh = self._fresh
+        if fresh is None or drawn < _USES * (self._renewals + fresh.count):
             return self.tokens
         started = time.monotonic()
         if self._timed and self._simulating + self._last > _SHARE * (started - self._began):
@@ -97,6 +96,11 @@ class Stock:
         self._simulating += self._last
         return self.tokens
 
+    @property
+    def _renewals(self) -> int:
+        """How many fresh traces there were so far; the oldest traces lie in the rows after the last of them."""
+        return self.ranges.count - len(self.tokens)
+
     def _take(self, traces: Traces) -> None:
         """Puts traces in the place of the oldest."""
         ranges = Ranges.of(self._compiled, traces)
@@ -108,8 +112,7 @@ class Stock:
                     " and training took it for a constant."
                 )
         fresh = self._compiled.layout.tokenize_traces(traces[: len(self.tokens)], self._generator)
-        rows = torch.from_numpy((self._oldest + np.arange(len(fresh))) % len(self.tokens))
-        self._oldest = (self._oldest + len(fresh)) % len(self.tokens)
+        rows = (self._renewals + torch.arange(len(fresh))) % len(self.tokens)
         for old, new in zip(_parts(self.tokens), _parts(fresh), strict=True):
             old[rows] = new
         self.ranges = self.ranges.joined(ranges)

@@ -62,6 +62,12 @@ def test_simulate_writes_traces(program, monkeypatch):
     assert Traces.load("some.sg")["theta"].shape == (20, 2)
 
 
+@pytest.mark.parametrize("wrong", [("--time-limit", "0"), ("--preset", "quick")])
+def test_fit_looks_at_its_options_before_it_simulates(program, monkeypatch, tmp_path, wrong):
+    assert run(monkeypatch, "fit", program, "--simulations", "60", *wrong, "--out", "out") == 1
+    assert not (tmp_path / "out").exists()
+
+
 def test_fit_then_sample_to_csv_npz_and_screen(program, monkeypatch, capsys, tmp_path):
     fitted = ["--simulations", "60", "--preset", "fast", "--time-limit", "0.5", "--out", "out"]
     assert run(monkeypatch, "fit", program, *fitted) == 0

@@ -22,6 +22,7 @@ def test_an_index_tells_its_range_and_numbers():
     plane = index("u", (0, -1), (1, 1), num=8)
     assert (plane.dims, plane.is_ragged, plane.size) == (2, False, 8)
     assert np.array_equal(plane.unit(np.array([[0.5, 0.0], [1.0, -1.0]])), [[0, 0], [1, -1]])
+    assert np.array_equal(plane.of_unit(np.array([[0, 0], [1, -1]])), [[0.5, 0.0], [1.0, -1.0]])
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from simgraph.benchmark.pace import prepare
 from simgraph.errors import SimgraphWarning, TrainingError
 from simgraph.simformer import Architecture
 from simgraph.traces import Column
-from simgraph.train import fit, train
+from simgraph.train import Settings, fit, train
 from simgraph.train.gradients import Workers
 
 COLUMNS = ["step", "seconds", "learning_rate", "training_loss", "validation_loss"]
@@ -56,7 +56,7 @@ def test_the_limit_of_the_settings_ends_a_training_with_all_its_evaluations_and_
     assert history["seconds"][-1] < 10
     settings = dataclasses.replace(TINY, steps=8, time_limit=1e-9)
     traces = pair().simulate(60, seed=0, progress=False)
-    run = train(compile(pair(), traces), traces, settings, time_limit=1e9, progress=False)
+    run = train(compile(pair(), traces), traces, Settings.of(settings, 1e9), progress=False)
     assert run.history["step"][-1] == 8
 
 

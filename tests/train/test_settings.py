@@ -26,6 +26,8 @@ def test_presets_keep_to_the_time_that_is_said_of_them():
     assert default.steps < thorough.steps
     assert default.time_limit < 6 * 60
     assert thorough.time_limit < 45 * 60
+    assert thorough.architecture_for(20).width > default.architecture_for(20).width
+    assert thorough.architecture_for(200) == default.architecture_for(200)
 
 
 def test_graphs_of_more_tokens_get_smaller_batches_unless_a_size_is_set():
