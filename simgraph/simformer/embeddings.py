@@ -1,4 +1,4 @@
-"""What a token is made of: identifier + value + condition state + place; and the diffusion time beside it."""
+"""What a token is made of: identifier + value + condition state + place + counts; and the diffusion time beside it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import embedding
 
-__all__ = ["NoiseEmbedding", "PlaceEmbedding", "TokenEmbedding"]
+__all__ = ["CountEmbedding", "NoiseEmbedding", "PlaceEmbedding", "TokenEmbedding"]
 
 
 class TokenEmbedding(nn.Module):
@@ -78,6 +78,25 @@ class PlaceEmbedding(nn.Module):
         """Maps points (..., coordinates), each between -1 and 1, to (..., width)."""
         angle = places.unsqueeze(-1) * self.frequency
         return self.layer(torch.cat([places.unsqueeze(-1), angle.sin(), angle.cos()], -1).flatten(-2))
+
+
+class CountEmbedding(nn.Module):
+    """How many observed tokens of each identifier a token may attend to: their logarithms, through a linear map.
+
+    Attention averages what it reads, and an average of ten tokens looks like one of twenty.
+
+    Args:
+        identifiers: Number of identifiers.
+        width: Width of the embedding.
+    """
+
+    def __init__(self, identifiers: int, width: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(0.3 * torch.randn(identifiers, width))
+
+    def forward(self, counts: Tensor) -> Tensor:
+        """Maps counts (..., identifiers) to (..., width)."""
+        return counts.log1p() @ self.weight
 
 
 class NoiseEmbedding(nn.Module):

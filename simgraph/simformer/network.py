@@ -18,7 +18,8 @@ from torch.nn.functional import embedding, gelu, layer_norm, linear
 from simgraph.compile.masks import OBSERVED
 from simgraph.errors import DeclarationError
 from simgraph.simformer.attention import attend, attend_shared, project
-from simgraph.simformer.embeddings import NoiseEmbedding, PlaceEmbedding, TokenEmbedding
+from simgraph.simformer.counts import observed_counts
+from simgraph.simformer.embeddings import CountEmbedding, NoiseEmbedding, PlaceEmbedding, TokenEmbedding
 from simgraph.simformer.pairs import MOST_PAIRED, Pairs
 from simgraph.simformer.rotary import Turn, rotate, turn
 from simgraph.simformer.sparse import Bags, attend_along
@@ -65,6 +66,7 @@ class Simformer(nn.Module):
         plates: Number of plates; each adds a learned attention bias between tokens of one element.
         coordinates: Number of coordinates of the points of functions; 0 if there are none.
         timeless: Whether observed tokens get no diffusion time (the cached form).
+        counted: Whether tokens are told how many observed tokens they may attend to.
     """
 
     def __init__(
@@ -75,12 +77,14 @@ class Simformer(nn.Module):
         plates: int = 0,
         coordinates: int = 0,
         timeless: bool = False,
+        counted: bool = False,
     ) -> None:
         super().__init__()
         self.architecture, self.timeless = architecture, timeless
         width = architecture.width
         self.embedding = TokenEmbedding(identifiers, features, width)
         self.place = PlaceEmbedding(coordinates, width) if coordinates else None
+        self.count = CountEmbedding(identifiers, width) if counted else None
         self.noise = NoiseEmbedding(width)
         self.clean = nn.Parameter(torch.zeros(width)) if timeless else None
         self.blocks = nn.ModuleList(_Block(architecture, identifiers, plates) for _ in range(architecture.depth))
@@ -131,7 +135,7 @@ class Simformer(nn.Module):
             (batch, tokens or wanted, features).
         """
         pairs = Pairs(ids, ids if key_ids is None else key_ids, same)
-        x, modulations = self._start(values, noise, states, ids, places)
+        x, modulations = self._start(values, noise, states, pairs, mask, places)
         by, last = self._turn(places), len(self.blocks) - 1
         for number, (block, modulation) in enumerate(zip(self.blocks, modulations, strict=True)):
             known = None if memory is None else memory[number]
@@ -153,10 +157,11 @@ class Simformer(nn.Module):
         places: Tensor | None = None,
     ) -> Memory:
         """Returns the keys and values of observed tokens, which in the cached form depend on nothing else."""
-        x, modulations = self._start(values, torch.zeros(len(values)), states, ids, places)
+        pairs = Pairs(ids, ids, same)
+        x, modulations = self._start(values, torch.zeros(len(values)), states, pairs, mask, places)
         by, memory = self._turn(places), []
         for block, modulation in zip(self.blocks, modulations, strict=True):
-            x, own = block(x, modulation, mask, Pairs(ids, ids, same), by)
+            x, own = block(x, modulation, mask, pairs, by)
             memory.append(own)
         return memory
 
@@ -166,7 +171,13 @@ class Simformer(nn.Module):
         return turn(places, self.architecture.width // self.architecture.heads)
 
     def _start(
-        self, values: Tensor, noise: Tensor, states: Tensor, ids: Tensor, places: Tensor | None
+        self,
+        values: Tensor,
+        noise: Tensor,
+        states: Tensor,
+        pairs: Pairs,
+        mask: Tensor | Bags | None,
+        places: Tensor | None,
     ) -> tuple[Tensor, Sequence[Sequence[Tensor]]]:
         """Returns the embedded tokens, and by block the six modulations (1 or tokens, batch or 1, width)."""
         context = self.noise(noise).unsqueeze(0)
@@ -174,7 +185,9 @@ class Simformer(nn.Module):
             observed = (states == OBSERVED).T.unsqueeze(-1)
             context = torch.where(observed, self.clean, context)
         parts = self.modulation(context).unflatten(-1, (len(self.blocks), 6, -1))
-        x = self.embedding(values, ids, states)
+        x = self.embedding(values, pairs.query, states)
+        if self.count is not None:
+            x = x + self.count(observed_counts(mask, states, pairs.key, len(self.head)))
         if self.place is not None and places is not None:
             x = x + self.place(places).transpose(0, 1)
         return x, [block.unbind(-2) for block in parts.unbind(-3)]

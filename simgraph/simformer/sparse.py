@@ -52,6 +52,7 @@ class Bags:
         masks = masks[torch.zeros(batch, dtype=torch.long)] if len(masks) == 1 else masks
         order = (masks.query * batch + masks.number).argsort(stable=True)
         trace = masks.number[order]
+        self.batch, self.queries = batch, masks.queries
         self.heads, self.query, self.key = heads, masks.query[order].long(), masks.key[order].long()
         self.query_row, self.key_row = self.query * batch + trace, self.key * batch + trace
         self._by_query = _List(self.query_row, self.key_row, masks.queries * batch, heads)
@@ -85,6 +86,20 @@ class Bags:
         ):
             torch.mm(query.index_select(0, rows).mul_(key.index_select(0, others)), adding, out=part)
         return found.T.contiguous()
+
+    def totals_of_keys(self, values: Tensor) -> Tensor:
+        """Adds up values of the keys of each query.
+
+        Args:
+            values: (batch or 1, keys, features).
+
+        Returns:
+            (queries, batch, features).
+        """
+        rows = values.expand(self.batch, -1, -1).transpose(0, 1).flatten(0, 1)
+        total = rows.new_zeros(self.queries * self.batch, rows.shape[1])
+        total.index_add_(0, self.query_row, rows.index_select(0, self.key_row))
+        return total.unflatten(0, (self.queries, self.batch))
 
     def totals(self, entries: Tensor) -> Tensor:
         """Adds entries (heads, pairs) up over the keys of each query, and returns the sum beside each of them."""

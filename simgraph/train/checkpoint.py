@@ -173,8 +173,9 @@ def _assemble(arrays: dict[str, np.ndarray], manifest: dict[str, Any], embedding
     weights = {k.removeprefix("weights/"): torch.from_numpy(v) for k, v in arrays.items() if k.startswith("weights/")}
     if sum(name.endswith(".up.weight") for name in weights) != architecture.depth:
         raise FileFormatError(f"weights of another number of blocks than {architecture.depth}.")
+    counted = "network.count.weight" in weights  # older files have none
     with torch.device("meta"):
-        sizes = build_network(compiled, architecture).state_dict()
+        sizes = build_network(compiled, architecture, counted).state_dict()
     expected = {f"network.{name}": tensor.shape for name, tensor in sizes.items()}
     if expected != {name: tensor.shape for name, tensor in weights.items()}:
         raise FileFormatError("weights of other sizes than the architecture has.")
@@ -182,7 +183,7 @@ def _assemble(arrays: dict[str, np.ndarray], manifest: dict[str, Any], embedding
         raise FileFormatError("weights that are not finite.")
     for name, tokenizer in tokenizers.items():
         _check_statistics(tokenizer, course=layout.can_have_course(name))
-    denoiser = build(compiled, architecture)
+    denoiser = build(compiled, architecture, counted)
     denoiser.load_state_dict(weights)
     ranges = Ranges(
         {v.name: arrays[f"low/{v.name}"] for v in variables},

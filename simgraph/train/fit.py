@@ -89,9 +89,9 @@ class Trained:
         return replace(self, compiled=compiled, denoiser=_denoiser(compiled, self.denoiser.network, places).eval())
 
 
-def build(compiled: Compiled, architecture: Architecture) -> Denoiser:
-    """Builds an untrained denoiser for a compiled graph."""
-    return _denoiser(compiled, build_network(compiled, architecture))
+def build(compiled: Compiled, architecture: Architecture, counted: bool | None = None) -> Denoiser:
+    """Builds an untrained denoiser for a compiled graph; see :func:`build_network`."""
+    return _denoiser(compiled, build_network(compiled, architecture, counted))
 
 
 def _denoiser(compiled: Compiled, network: Simformer, places: Tensor | None = None) -> Denoiser:
@@ -99,9 +99,17 @@ def _denoiser(compiled: Compiled, network: Simformer, places: Tensor | None = No
     return Denoiser(network, layout.ids, layout.told_coordinates, layout.widths, layout.classes, places)
 
 
-def build_network(compiled: Compiled, architecture: Architecture) -> Simformer:
-    """Builds an untrained network for a compiled graph."""
+def build_network(compiled: Compiled, architecture: Architecture, counted: bool | None = None) -> Simformer:
+    """Builds an untrained network for a compiled graph.
+
+    Args:
+        compiled: The compiled graph.
+        architecture: Sizes.
+        counted: Whether tokens are told how many observed ones they may attend to; by default where sizes vary.
+    """
     layout = compiled.layout
+    if counted is None:
+        counted = bool(layout.ragged or layout.indices)
     return Simformer(
         architecture,
         identifiers=len(layout.widths),
@@ -109,6 +117,7 @@ def build_network(compiled: Compiled, architecture: Architecture) -> Simformer:
         plates=len(layout.joining),
         coordinates=layout.coordinates_of_points,
         timeless=compiled.rule.form == "cached",
+        counted=counted,
     )
 
 

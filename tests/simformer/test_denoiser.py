@@ -17,7 +17,7 @@ def prepared(graph, rows=8, observed="relay"):
     traces = graph.simulate(50, seed=0, progress=False)
     compiled = compile(graph, traces, observed=observed).fit(traces)
     torch.manual_seed(0)
-    return compiled, build(compiled, SMALL), compiled.layout.tokenize_traces(traces[:rows]).values
+    return compiled, build(compiled, SMALL, counted=True), compiled.layout.tokenize_traces(traces[:rows]).values
 
 
 def noise_like(x, seed=0):

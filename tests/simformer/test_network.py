@@ -18,7 +18,7 @@ SMALL = Architecture(width=16, depth=3, heads=2, widening=2)
 
 def network_of(tokens, form, architecture=SMALL, features=1, plates=0):
     torch.manual_seed(0)
-    network = Simformer(architecture, tokens, features, plates, timeless=form == "cached")
+    network = Simformer(architecture, tokens, features, plates, timeless=form == "cached", counted=True)
     return randomised(network)
 
 
@@ -44,7 +44,7 @@ def test_an_output_changes_with_a_token_iff_it_depends_on_it(question, form):
 @pytest.mark.parametrize("graph_size", [3, 12])
 def test_remembered_tokens_give_the_same_outputs(graph_size):
     compiled = compile(plated(graph_size), observed="cached")
-    network = randomised(build_network(compiled, SMALL))
+    network = randomised(build_network(compiled, SMALL, counted=True))
     layout = compiled.layout
     states = compiled.states(given=["score"], of=["mu", "effect"])[None].repeat(4, 1)
     mask = compiled.rule.edge_mask(states, SMALL.depth)
@@ -75,7 +75,7 @@ def test_remembered_tokens_give_the_same_outputs(graph_size):
 
 def test_observed_tokens_of_the_cached_form_do_not_know_the_time():
     compiled = compile(plated(), observed="cached")
-    network = randomised(build_network(compiled, SMALL))
+    network = randomised(build_network(compiled, SMALL, counted=True))
     states = compiled.states(given=["score"])[None]
     mask = compiled.rule.edge_mask(states, SMALL.depth)
     values = torch.randn(1, 7, 1, generator=torch.Generator().manual_seed(0))
@@ -105,7 +105,7 @@ def test_no_mask_means_that_everything_is_allowed():
 def test_exchanging_plate_elements_exchanges_outputs(size):
     compiled = compile(plated(size))
     layout = compiled.layout
-    network = randomised(build_network(compiled, SMALL))
+    network = randomised(build_network(compiled, SMALL, counted=True))
     same = (layout.coordinates[:, :, None] == layout.coordinates[:, None, :]) & (layout.coordinates >= 0)[:, :, None]
     states = compiled.states(given=["score"])[None]
     mask = compiled.rule.edge_mask(states, SMALL.depth)
@@ -127,6 +127,25 @@ def test_which_tokens_belong_to_one_element_is_visible_without_a_mask():
     second = first[:, [0, 2, 1, 3]][:, :, [0, 2, 1, 3]]
     out = [network(values, noise, states, ids, None, same) for same in (first, second)]
     assert not torch.allclose(out[0], out[1], atol=1e-3)
+
+
+def test_one_observed_token_and_two_alike_are_told_apart():
+    # Attention averages: without counts, two tokens that say the same are read as one.
+    ids, noise = torch.tensor([0, 1, 1]), torch.tensor([0.1])
+    values = torch.tensor([0.3, 1.0, 1.0]).reshape(1, 3, 1)
+    states = torch.tensor([[LATENT, OBSERVED, OBSERVED]])
+    reads = torch.zeros(1, 3, 3, dtype=torch.bool)
+    reads[0, :, 1] = True  # the first token of the second kind alone
+    also = reads.clone()
+    also[0, :, 2] = True
+    differences = []
+    for counted in (False, True):
+        torch.manual_seed(0)
+        network = randomised(Simformer(SMALL, 2, 1, counted=counted))
+        one, two = (network(values, noise, states, ids, mask)[0, 0] for mask in (reads, also))
+        differences.append(float((one - two).abs()))
+    assert differences[0] < 1e-5
+    assert differences[1] > 1e-2
 
 
 def test_a_new_network_returns_zero():

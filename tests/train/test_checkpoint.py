@@ -3,6 +3,7 @@
 import functools
 import json
 import resource
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from simgraph.compile.course import COURSE
 from simgraph.compile.layout import Layout
 from simgraph.errors import FileFormatError
 from simgraph.train import checkpoint, train
+from simgraph.train.fit import build
 
 
 @functools.cache
@@ -276,6 +278,19 @@ def test_a_file_from_when_networks_were_told_all_elements_is_read_as_it_was(tmp_
     for name, value in old.denoiser.state_dict().items():
         assert torch.equal(read.denoiser.state_dict()[name], value)
     assert read.sized({"t": 2}).denoiser.coordinates.shape[0] == 2
+
+
+def test_a_file_from_when_networks_were_not_told_counts_is_read_as_it_was(tmp_path):
+    traces = smooth.simulate(60, seed=0, progress=False)
+    compiled = compile(smooth, traces).fit(traces)
+    trained = train(compiled, traces, TINY, progress=False)
+    assert trained.denoiser.network.count is not None
+    older = replace(trained, denoiser=randomised(build(compiled, TINY.architecture, counted=False)))
+    checkpoint.save(tmp_path / "older.sg", older, None)
+    read, _ = checkpoint.load(tmp_path / "older.sg")
+    assert read.denoiser.network.count is None
+    for name, value in older.denoiser.state_dict().items():
+        assert torch.equal(read.denoiser.state_dict()[name], value)
 
 
 @pytest.fixture(scope="module")
