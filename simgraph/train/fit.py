@@ -252,9 +252,10 @@ class _Run:
         known = {id(matrix) for matrix in matrices}
         self.rest: list[nn.Parameter] = [p for p in learner.parameters() if id(p) not in known]
         half = len(matrices) // 2  # the two halves take their steps side by side
+        decay = settings.weight_decay
         self.optimizers: list[torch.optim.Optimizer] = [
-            Muon(matrices[:half], lr=settings.matrix_lr),
-            Muon(matrices[half:], lr=settings.matrix_lr),
+            Muon(matrices[:half], lr=settings.matrix_lr, weight_decay=decay),
+            Muon(matrices[half:], lr=settings.matrix_lr, weight_decay=decay),
             torch.optim.AdamW(self.rest, lr=settings.vector_lr, weight_decay=0.0, fused=True),
         ]
         self.peaks = [settings.matrix_lr, settings.matrix_lr, settings.vector_lr]

@@ -36,10 +36,13 @@ class Muon(torch.optim.Optimizer):
         params: Matrices.
         lr: Learning rate, on the scale of AdamW's.
         momentum: Momentum of the gradient, with Nesterov's correction.
+        weight_decay: Share of its length that a matrix loses in a step, in units of the learning rate.
     """
 
-    def __init__(self, params: Iterable[Tensor], lr: float = 3e-3, momentum: float = 0.95) -> None:
-        super().__init__(params, {"lr": lr, "momentum": momentum})
+    def __init__(
+        self, params: Iterable[Tensor], lr: float = 3e-3, momentum: float = 0.95, weight_decay: float = 0.0
+    ) -> None:
+        super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> None:  # type: ignore[override]
@@ -54,9 +57,9 @@ class Muon(torch.optim.Optimizer):
                 average = state.setdefault("average", torch.zeros_like(gradient))
                 average.lerp_(gradient, 1 - group["momentum"])
                 direction = orthogonalised(gradient.lerp(average, group["momentum"]))
-                length = group["lr"] * 0.2 * math.sqrt(max(shape))
+                length, kept = group["lr"] * 0.2 * math.sqrt(max(shape)), 1 - group["lr"] * group["weight_decay"]
                 for matrix, step in zip(matrices, direction, strict=True):
-                    matrix.sub_(step, alpha=length)
+                    matrix.mul_(kept).sub_(step, alpha=length)
 
 
 def orthogonalised(matrices: Tensor) -> Tensor:

@@ -27,6 +27,7 @@ class Settings:
         batch_size: Traces per step; None for 256, more where a graph has few tokens and fewer where it has many.
         matrix_lr: Peak learning rate of Muon, for the matrices inside the blocks.
         vector_lr: Peak learning rate of AdamW, for all else.
+        weight_decay: Share of its length that a matrix loses in a step, in units of the learning rate.
         warmup: Share of the steps in which the learning rate rises; afterwards it falls as a cosine.
         clip: Largest norm of the gradient of what AdamW trains.
         ema: Share of the steps so far over which weights are averaged.
@@ -43,6 +44,7 @@ class Settings:
     batch_size: int | None = None
     matrix_lr: float = 1e-2
     vector_lr: float = 2e-3
+    weight_decay: float = 0.1
     warmup: float = 0.03
     clip: float = 1.0
     ema: float = 0.05
@@ -64,6 +66,8 @@ class Settings:
         for name in ("matrix_lr", "vector_lr", "clip", "ema"):
             if not getattr(self, name) > 0:
                 raise DeclarationError(f"{name}={getattr(self, name)!r} is not a positive number.")
+        if not self.weight_decay >= 0:
+            raise DeclarationError(f"weight_decay={self.weight_decay!r} is not a number of 0 or more.")
         if self.time_limit is not None and not is_duration(self.time_limit):
             raise DeclarationError(f"time_limit={self.time_limit!r} is not a positive number of seconds.")
         for name in ("warmup", "validation"):

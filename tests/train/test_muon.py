@@ -43,6 +43,18 @@ def test_matrices_of_one_shape_are_orthogonalised_each_by_itself():
     assert torch.allclose(orthogonalised(several), alone, atol=1e-5)
 
 
+def test_weights_decay_as_in_torch_muon():
+    mine, theirs = (torch.nn.Parameter(10 * matrix(6, 4)) for _ in range(2))
+    first = Muon([mine], lr=0.1, weight_decay=0.5)
+    second = torch.optim.Muon([theirs], lr=0.1, weight_decay=0.5, adjust_lr_fn="match_rms_adamw")
+    for _ in range(10):
+        mine.grad, theirs.grad = torch.zeros(6, 4), torch.zeros(6, 4)
+        first.step()
+        second.step()
+    assert torch.allclose(mine, theirs)
+    assert torch.allclose(mine, 0.95**10 * 10 * matrix(6, 4))
+
+
 def test_a_zero_gradient_moves_nothing():
     parameter = torch.nn.Parameter(torch.ones(4, 4))
     parameter.grad = torch.zeros(4, 4)
