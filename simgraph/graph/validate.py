@@ -110,10 +110,15 @@ def _parents(nodes: Sequence[Node]) -> Iterator[GraphError]:
                     " declare a node in the plate with a prior, and give it in every query."
                 )
             elif parent not in names:
+                is_index = isinstance(getattr(node.function, "__globals__", {}).get(parent), Index)
+                cure = (
+                    f"Points are handed to functions of an index: @node(index={parent})."
+                    if is_index
+                    else f"A node of that name has to be handed over as well: Graph(..., {parent}, {node.name})."
+                )
                 yield UnknownParentError(
                     f"node {node.name!r} asks for {parent!r}, which is not in the graph.\n"
-                    f"  declared at {node.where}\n  {did_you_mean(parent, {*names, *PROVIDED})}\n"
-                    f"  A node of that name has to be handed over as well: Graph(..., {parent}, {node.name})."
+                    f"  declared at {node.where}\n  {did_you_mean(parent, {*names, *PROVIDED})}\n  {cure}"
                 )
             elif _is_field(by_name[parent]):
                 yield UnknownParentError(

@@ -23,7 +23,7 @@ from simgraph.query.intervals import Interval
 from simgraph.query.numbers import numbers
 from simgraph.train.ranges import Ranges
 
-__all__ = ["Evidence", "Missing", "check", "check_interval", "missing"]
+__all__ = ["Evidence", "Missing", "check", "check_interval", "doubt", "missing"]
 
 
 @dataclass(frozen=True)
@@ -167,7 +167,7 @@ def check_interval(compiled: Compiled, ranges: Ranges, name: str, interval: Inte
             f"the interval ({low[where]:g}, {high[where]:g}) of {name!r} lies outside of all {ranges.count} training"
             " values.\n  The model extrapolates there; check units, or the prior, or simulate more."
         )
-        _doubt(message, strict=strict)
+        doubt(message, strict=strict)
     return Interval(low, high)
 
 
@@ -244,7 +244,7 @@ def _check_range(name: str, evidence: Evidence, ranges: Ranges, plates: int, *, 
             f" trained on {low[event]:.6g} to {high[event]:.6g}.\n"
             "  The model extrapolates there; check units, or the prior, or simulate more."
         )
-        _doubt(message, strict=strict)
+        doubt(message, strict=strict)
     return inside
 
 
@@ -264,10 +264,15 @@ def _check_course(layout: Layout, name: str, evidence: Evidence, *, strict: bool
             f" {low[where[1:]]:.6g} to {high[where[1:]]:.6g} there.\n"
             "  The model extrapolates there; check units and points, or the prior, or simulate more."
         )
-        _doubt(message, strict=strict)
+        doubt(message, strict=strict)
 
 
-def _doubt(message: str, *, strict: bool) -> None:
+def doubt(message: str, *, strict: bool) -> None:
+    """Warns of evidence that training did not see the like of; fails if strict.
+
+    Raises:
+        EvidenceError: If strict.
+    """
     if strict:
         raise EvidenceError(message)
     warn(message, OutOfRangeWarning)

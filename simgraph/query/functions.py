@@ -23,7 +23,7 @@ from simgraph.errors import (
     did_you_mean,
     listed,
 )
-from simgraph.query.evidence import Missing
+from simgraph.query.evidence import Missing, doubt
 from simgraph.query.intervals import Interval
 from simgraph.traces.points import points_of
 
@@ -58,8 +58,13 @@ def without_curves(layout: Layout, named: Mapping[str, Any]) -> tuple[dict[str, 
     return plain, curves
 
 
-def check_curves(layout: Layout, curves: Mapping[str, Curve]) -> None:
+def check_curves(layout: Layout, curves: Mapping[str, Curve], *, strict: bool) -> None:
     """Checks that curves fit their variables.
+
+    Args:
+        layout: The tokens.
+        curves: Curves by name.
+        strict: Whether more points than traces have in training are an error, rather than a warning.
 
     Raises:
         QueryError: If the function lies in a plate.
@@ -87,6 +92,13 @@ def check_curves(layout: Layout, curves: Mapping[str, Curve]) -> None:
             )
         if len(np.unique(curve.points, axis=0)) < len(curve):
             raise EvidenceError(f"given({name}=...) names a point twice; {name!r} has one value at each.")
+        if len(curve) > index.most:
+            doubt(
+                f"given({name}=Curve(...)) has {len(curve)} points; in training, traces had {index.span}.\n"
+                "  The model extrapolates there: thin the curve, or train with more points, "
+                f"index({index.name!r}, ..., num=({index.least}, {len(curve)})).",
+                strict=strict,
+            )
 
 
 def asked_points(layout: Layout, at: Any, names: Iterable[str]) -> tuple[dict[str, np.ndarray], dict[Any, Any] | None]:

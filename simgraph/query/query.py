@@ -75,7 +75,7 @@ class Query(Answering):
         layout = self.trained.compiled.layout
         refuse(layout, (name for demand in demands for name in demand.names), "a constraint", "Draw, and select draws.")
         plain, curves = without_curves(layout, named)
-        check_curves(layout, curves)
+        check_curves(layout, curves, strict=strict)
         query = self.sized(told(layout, plain))._with(plain, demands, strict)
         if not curves:
             return query
@@ -232,7 +232,12 @@ class Query(Answering):
             raise QueryError("predict(...) needs a name: given(x=...).predict('x')")
         layout = self.trained.compiled.layout
         check_askable(layout, asked)
-        refuse(layout, layout.names, "predict(...)", "Sample the parameters, and simulate: graph.simulate(given=draws)")
+        refuse(
+            layout,
+            layout.names,
+            "predict(...)",
+            "Draw the parameters with sample([...]), and simulate: graph.simulate(given=draws, at={...})",
+        )
         num_samples, seed, sampler = numerics(num_samples, seed, sampler)
         found = replicates(self._settled(at, asked), asked, num_samples, sampler, seed)
         return found[asked[0]] if single else Samples(found, batched=self.batched)

@@ -78,9 +78,12 @@ def points_of(index: Index, value: Any, said: str) -> np.ndarray:
             f"{said} has shape {np.shape(value)}; points of {index.name!r} have shape (points{own}) for all, or"
             f" (rows, points{own})."
         )
-    if not ((array >= index.low) & (array <= index.high)).all():
+    outside = ~((array >= index.low) & (array <= index.high)).all(-1)
+    if outside.any():
+        first = index.arranged(array[outside][:1])[0]
         raise DeclarationError(
-            f"{said} has points outside of the range of {index!r}, or NaN.\n"
+            f"{said} has points outside of the range of {index!r}: {int(outside.sum())} of {outside.size}."
+            f" First: {first}\n"
             "  A function is known where it was declared: widen the index to look further."
         )
     return array.reshape(-1, *array.shape[-2:])
@@ -165,7 +168,13 @@ def evaluate_function(
         values={**inputs.values, index.name: np.ascontiguousarray(index.arranged(seen))},
         axes={**inputs.axes, index.name: ()},
     )
-    batch = evaluate_by_size(plain, arguments, sizes, seed, tick)
+    try:
+        batch = evaluate_by_size(plain, arguments, sizes, seed, tick)
+    except ShapeError as error:
+        raise ShapeError(
+            f"{str(error).splitlines()[0]}\n  declared at {node.where}\n"
+            f"  A function of {index.name!r} returns one value for each point, an array of length len({index.name})."
+        ) from error
     axis = 1 + len(plain.plates)
     if len(batch.failures) == inputs.usable.sum():  # what values look like is not known
         nothing = np.full((rows, *plain.plate_shape, count, *(node.shape or ())), np.nan)

@@ -158,3 +158,9 @@ def test_a_curve_refuses():
             Curve(points, values)
     with pytest.raises(ShapeError, match="not interpolated"):
         Curve([[0.0, 0.0]], [1.0])([0.0, 0.0])
+
+
+@pytest.mark.parametrize(("points", "values"), [("abc", [1.0]), ([1.0], [[1.0], [2.0, 3.0]]), ([[0.0], 1.0], [0.0])])
+def test_a_curve_of_what_is_no_array_is_refused(points, values):
+    with pytest.raises(ShapeError, match="make no array of numbers"):
+        Curve(points, values)

@@ -37,6 +37,11 @@ def test_unknown_parent():
     )
 
 
+def test_a_function_that_does_not_name_its_index_is_told_how():
+    body = "from simgraph import index\nt = index('t', 0, 1, num=3)\n@node\ndef f(t, rng): return t\nGraph(f)\n"
+    assert refused(body, UnknownParentError).endswith("Points are handed to functions of an index: @node(index=t).")
+
+
 def test_cycle_is_printed():
     assert refused(chain("c<b", "b<a", "a<c", "free"), CycleError) == (
         "nodes form a cycle: a -> b -> c -> a.\n"

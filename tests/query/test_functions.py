@@ -89,6 +89,14 @@ def test_functions_of_one_index_may_be_given_at_different_points(tiny):
     assert torch.allclose(found["second"][:, 0], torch.tensor([0.3, -0.3]))
 
 
+def test_more_points_than_traces_had_are_doubted(model):
+    curve = Curve(np.linspace(0, 10, 6), np.zeros(6))
+    with pytest.warns(OutOfRangeWarning, match=r"6 points; in training, traces had 2..5(.|\n)*num=\(2, 6\)"):
+        model.given(line=curve)
+    with pytest.raises(EvidenceError, match="6 points"):
+        model.given(line=curve, strict=True)
+
+
 def test_saved_models_answer_the_same(model, tmp_path):
     model.save(tmp_path / "model.sg")
     for loaded in (sg.load(tmp_path / "model.sg"), sg.load(tmp_path / "model.sg", graph=straight)):

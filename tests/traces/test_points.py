@@ -117,7 +117,7 @@ def test_points_that_do_not_fit_are_refused():
         straight.simulate(2, at=[1.0])
     with pytest.raises(DeclarationError, match="outside of the range"):
         straight.simulate(2, at={"s": [11.0]})
-    with pytest.raises(DeclarationError, match="outside of the range"):
+    with pytest.raises(DeclarationError, match=r"outside of the range .*: 1 of 1. First: nan"):
         straight.simulate(2, at={"s": [np.nan]})
     with pytest.raises(ShapeError, match="has shape"):
         straight.simulate(2, at={"s": 1.0})
@@ -130,8 +130,13 @@ def test_a_function_returns_one_value_for_each_point():
     def short(s, rng):
         return s[:-1]
 
-    with pytest.raises(ShapeError, match="declared is shape"):
-        Graph(short).simulate(2, progress=False)
+    @node(index=s)
+    def alone(s, rng):
+        return rng.normal()
+
+    for wrong in (short, alone):
+        with pytest.raises(ShapeError, match=r"A function of 's' returns one value for each point"):
+            Graph(wrong).simulate(2, progress=False)
 
 
 def test_functions_that_fail_are_counted():
