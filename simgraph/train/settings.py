@@ -15,7 +15,7 @@ __all__ = ["PRESETS", "Settings", "is_duration"]
 
 
 _STEP_TOKENS = 4096
-"""Tokens that a step handles by default, so that 4 000 steps stay within minutes for graphs of some 20 tokens."""
+"""Tokens that a step handles by default, so that thousands of steps stay within minutes for graphs of 20 tokens."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Settings:
         noise: Distribution of noise levels.
     """
 
-    steps: int = 4000
+    steps: int = 6000
     batch_size: int | None = None
     matrix_lr: float = 1e-2
     vector_lr: float = 2e-3
