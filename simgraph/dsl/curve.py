@@ -26,7 +26,7 @@ class Curve:
         points, values: Copies of what was given; points are floats.
 
     Raises:
-        ShapeError: If there is not one value for each point, or what is given makes no array of numbers.
+        ShapeError: If there is not one value for each point, or what is given makes no array.
 
     Example:
         >>> curve = Curve([0.0, 1.0, 2.0], [0.0, 10.0, 0.0])
@@ -39,7 +39,7 @@ class Curve:
             self.points, self.values = np.array(points, dtype=np.float64), np.array(values)  # of its own
         except (TypeError, ValueError):  # texts, or rows of different lengths
             raise ShapeError(
-                "the points or the values of a curve make no array of numbers.\n"
+                "the points or the values of a curve make no array.\n"
                 "  Give one number for each point: Curve([0.0, 1.0], [2.5, 3.5])."
             ) from None
         if self.points.ndim not in (1, 2) or self.values.shape[:1] != self.points.shape[:1] or not len(self.points):

@@ -110,10 +110,10 @@ def _parents(nodes: Sequence[Node]) -> Iterator[GraphError]:
                     " declare a node in the plate with a prior, and give it in every query."
                 )
             elif parent not in names:
-                is_index = isinstance(getattr(node.function, "__globals__", {}).get(parent), Index)
+                meant = getattr(node.function, "__globals__", {}).get(parent)
                 cure = (
-                    f"Points are handed to functions of an index: @node(index={parent})."
-                    if is_index
+                    f"Points are handed to functions of an index, as {meant.name!r}: @node(index={parent})."
+                    if isinstance(meant, Index)
                     else f"A node of that name has to be handed over as well: Graph(..., {parent}, {node.name})."
                 )
                 yield UnknownParentError(

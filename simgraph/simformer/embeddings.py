@@ -81,21 +81,21 @@ class PlaceEmbedding(nn.Module):
 
 
 class CountEmbedding(nn.Module):
-    """How many observed tokens of each identifier a token may attend to: their logarithms, through a linear map.
+    """How many tokens of each kind a token may attend to: the logarithms of 1 + n, through a linear map.
 
     Attention averages what it reads, and an average of ten tokens looks like one of twenty.
 
     Args:
-        identifiers: Number of identifiers.
+        kinds: Number of kinds of tokens that are counted.
         width: Width of the embedding.
     """
 
-    def __init__(self, identifiers: int, width: int) -> None:
+    def __init__(self, kinds: int, width: int) -> None:
         super().__init__()
-        self.weight = nn.Parameter(0.3 * torch.randn(identifiers, width))
+        self.weight = nn.Parameter(0.3 * torch.randn(kinds, width))
 
     def forward(self, counts: Tensor) -> Tensor:
-        """Maps counts (..., identifiers) to (..., width)."""
+        """Maps counts (..., kinds) to (..., width)."""
         return counts.log1p() @ self.weight
 
 

@@ -98,7 +98,8 @@ class Bags:
         """
         rows = values.expand(self.batch, -1, -1).transpose(0, 1).flatten(0, 1)
         total = rows.new_zeros(self.queries * self.batch, rows.shape[1])
-        total.index_add_(0, self.query_row, rows.index_select(0, self.key_row))
+        for part, others in zip(self.query_row.split(_PART), self.key_row.split(_PART), strict=True):
+            total.index_add_(0, part, rows.index_select(0, others))
         return total.unflatten(0, (self.queries, self.batch))
 
     def totals(self, entries: Tensor) -> Tensor:

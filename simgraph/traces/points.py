@@ -171,9 +171,12 @@ def evaluate_function(
     try:
         batch = evaluate_by_size(plain, arguments, sizes, seed, tick)
     except ShapeError as error:
+        if node.vectorized or sizes:
+            raise
+        shape = ", ".join([f"len({index.name})", *map(str, node.shape or ())])
         raise ShapeError(
             f"{str(error).splitlines()[0]}\n  declared at {node.where}\n"
-            f"  A function of {index.name!r} returns one value for each point, an array of length len({index.name})."
+            f"  A function of {index.name!r} returns one value for each point: an array of shape ({shape},)."
         ) from error
     axis = 1 + len(plain.plates)
     if len(batch.failures) == inputs.usable.sum():  # what values look like is not known

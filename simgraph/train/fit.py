@@ -22,6 +22,7 @@ from torch.optim.swa_utils import AveragedModel
 from tqdm.auto import tqdm
 
 from simgraph.compile import Compiled
+from simgraph.compile.counted import counted_kinds
 from simgraph.compile.edges import EdgeList
 from simgraph.compile.layout import Tokens
 from simgraph.compile.masks import LATENT
@@ -89,7 +90,7 @@ class Trained:
         return replace(self, compiled=compiled, denoiser=_denoiser(compiled, self.denoiser.network, places).eval())
 
 
-def build(compiled: Compiled, architecture: Architecture, counted: bool | None = None) -> Denoiser:
+def build(compiled: Compiled, architecture: Architecture, counted: bool = True) -> Denoiser:
     """Builds an untrained denoiser for a compiled graph; see :func:`build_network`."""
     return _denoiser(compiled, build_network(compiled, architecture, counted))
 
@@ -99,17 +100,16 @@ def _denoiser(compiled: Compiled, network: Simformer, places: Tensor | None = No
     return Denoiser(network, layout.ids, layout.told_coordinates, layout.widths, layout.classes, places)
 
 
-def build_network(compiled: Compiled, architecture: Architecture, counted: bool | None = None) -> Simformer:
+def build_network(compiled: Compiled, architecture: Architecture, counted: bool = True) -> Simformer:
     """Builds an untrained network for a compiled graph.
 
     Args:
         compiled: The compiled graph.
         architecture: Sizes.
-        counted: Whether tokens are told how many observed ones they may attend to; by default where sizes vary.
+        counted: Whether tokens are told how many others they may attend to, where numbers vary.
     """
     layout = compiled.layout
-    if counted is None:
-        counted = bool(layout.ragged or layout.indices)
+    kinds = counted_kinds(layout) if counted else None
     return Simformer(
         architecture,
         identifiers=len(layout.widths),
@@ -117,7 +117,7 @@ def build_network(compiled: Compiled, architecture: Architecture, counted: bool 
         plates=len(layout.joining),
         coordinates=layout.coordinates_of_points,
         timeless=compiled.rule.form == "cached",
-        counted=counted,
+        counted=kinds,
     )
 
 

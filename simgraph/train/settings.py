@@ -66,8 +66,10 @@ class Settings:
         for name in ("matrix_lr", "vector_lr", "clip", "ema"):
             if not getattr(self, name) > 0:
                 raise DeclarationError(f"{name}={getattr(self, name)!r} is not a positive number.")
-        if not self.weight_decay >= 0:
-            raise DeclarationError(f"weight_decay={self.weight_decay!r} is not a number of 0 or more.")
+        if not 0 <= self.weight_decay * self.matrix_lr < 1:
+            raise DeclarationError(
+                f"weight_decay={self.weight_decay!r} is not a number of 0 or more and below 1 / matrix_lr."
+            )
         if self.time_limit is not None and not is_duration(self.time_limit):
             raise DeclarationError(f"time_limit={self.time_limit!r} is not a positive number of seconds.")
         for name in ("warmup", "validation"):

@@ -39,7 +39,9 @@ def test_unknown_parent():
 
 def test_a_function_that_does_not_name_its_index_is_told_how():
     body = "from simgraph import index\nt = index('t', 0, 1, num=3)\n@node\ndef f(t, rng): return t\nGraph(f)\n"
-    assert refused(body, UnknownParentError).endswith("Points are handed to functions of an index: @node(index=t).")
+    assert refused(body, UnknownParentError).endswith(
+        "Points are handed to functions of an index, as 't': @node(index=t)."
+    )
 
 
 def test_cycle_is_printed():

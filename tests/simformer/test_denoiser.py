@@ -17,7 +17,7 @@ def prepared(graph, rows=8, observed="relay"):
     traces = graph.simulate(50, seed=0, progress=False)
     compiled = compile(graph, traces, observed=observed).fit(traces)
     torch.manual_seed(0)
-    return compiled, build(compiled, SMALL, counted=True), compiled.layout.tokenize_traces(traces[:rows]).values
+    return compiled, build(compiled, SMALL), compiled.layout.tokenize_traces(traces[:rows]).values
 
 
 def noise_like(x, seed=0):
@@ -144,7 +144,7 @@ def test_values_of_absent_tokens_change_nothing():
 
 @pytest.mark.parametrize("size", [3, 12])
 def test_remembered_tokens_give_the_same_denoised_means(size):
-    compiled, denoiser, x = prepared(plated(size), observed="cached")
+    compiled, denoiser, x = prepared(plated((1, size)), observed="cached")
     denoiser = randomised(denoiser)
     states, mask = everything(compiled, len(x), given=["score"])
     sigma = torch.linspace(0.2, 4, len(x))

@@ -44,6 +44,11 @@ def test_history_has_a_row_per_evaluation():
     assert history["learning_rate"][-1] < history["learning_rate"][0]
 
 
+def test_weights_decay_as_the_settings_say():
+    strong, none = (tiny(pair(), weight_decay=decay).denoiser.network.matrices() for decay in (50.0, 0.0))
+    assert all(float(one.norm()) < 0.5 * float(other.norm()) for one, other in zip(strong, none, strict=True))
+
+
 def test_training_lowers_the_loss():
     history = tiny(plated(), count=200, steps=60, batch_size=64, matrix_lr=0.03, vector_lr=0.03).history
     assert history["validation_loss"][-1] < 0.95  # that of an untrained network is 1

@@ -12,9 +12,9 @@ def matrix(rows, columns, seed=0):
 
 @pytest.mark.parametrize("shape", [(16, 16), (48, 16), (16, 48)])
 def test_updates_have_the_direction_and_length_of_torch_muon(shape):
-    mine, theirs = (torch.nn.Parameter(torch.zeros(shape)) for _ in range(2))
-    first = Muon([mine], lr=0.01, momentum=0.9)
-    second = torch.optim.Muon([theirs], lr=0.01, momentum=0.9, weight_decay=0.0, adjust_lr_fn="match_rms_adamw")
+    mine, theirs = (torch.nn.Parameter(matrix(*shape, seed=9)) for _ in range(2))
+    first = Muon([mine], lr=0.01, momentum=0.9, weight_decay=0.2)
+    second = torch.optim.Muon([theirs], lr=0.01, momentum=0.9, weight_decay=0.2, adjust_lr_fn="match_rms_adamw")
     for step in range(4):
         before = mine.detach().clone(), theirs.detach().clone()
         mine.grad, theirs.grad = matrix(*shape, seed=step), matrix(*shape, seed=step)

@@ -60,6 +60,7 @@ def test_graphs_of_many_tokens_get_a_smaller_network_unless_one_is_set():
         ("clip", -1.0),
         ("weight_decay", -0.1),
         ("weight_decay", float("nan")),
+        ("weight_decay", 100.0),
         ("time_limit", 0),
         ("time_limit", "1m"),
         ("time_limit", True),
