@@ -1,8 +1,10 @@
 r"""Sizes of ragged plates: one for each trace, uniform between the ends of its plate.
 
-The size of a plate in trace i is :math:`low + \lfloor u (high - low + 1) \rfloor`, with u from the stream of
-(seed, name of the plate, i). It changes nothing else: a ragged plate is drawn at its largest size, so that the first
-elements of a trace are the same whatever its size.
+The size of a plate in trace i is :math:`low + \lfloor u (high - low + 1) \rfloor`. In half of the traces u is the same
+for all plates, from the stream of (seed, i): were they always independent, hardly any trace would have few elements
+everywhere, or many, as data sets do. In the others it is from the stream of (seed, name of the plate, i). It changes
+nothing else: a ragged plate is drawn at its largest size, so that the first elements of a trace are the same whatever
+its size.
 """
 
 from __future__ import annotations
@@ -22,11 +24,21 @@ from simgraph.traces.seeds import integer_seed
 __all__ = ["check_room", "check_sizes", "existing", "sizes_of_traces", "stand_in", "told_sizes"]
 
 
+_ALL = "*"
+"""In place of the name of a plate, where all plates share what is drawn; no plate has this name."""
+
+
 def _drawn(plate: Plate, seed: int, first: int, count: int) -> np.ndarray:
     """Draws the sizes of a ragged plate in consecutive traces, (count,)."""
     span = plate.most - plate.least + 1
-    words = (integer_seed(seed, plate.name, trace) for trace in range(first, first + count))
+    words = (_word(plate, seed, trace) for trace in range(first, first + count))
     return np.array([plate.least + (word * span >> 63) for word in words], dtype=np.int64)
+
+
+def _word(plate: Plate, seed: int, trace: int) -> int:
+    """Returns 63 random bits."""
+    together = integer_seed(seed, _ALL, trace, 1) & 1
+    return integer_seed(seed, _ALL if together else plate.name, trace)
 
 
 def check_sizes(graph: Graph, sizes: Mapping[str, Any] | None, count: int | None) -> dict[str, np.ndarray]:

@@ -39,6 +39,15 @@ def test_sizes_differ_between_plates_and_seeds():
     assert (both["school"] != both["b_school"]).any()
 
 
+def test_in_half_of_the_traces_all_plates_are_as_large_as_each_other():
+    both = schools.include(schools, prefix="b_").simulate(2000, seed=0, progress=False).sizes
+    one, other = both["school"], both["b_school"]
+    kinds = len(np.unique(one))
+    # Independent ones are alike by chance; five standard deviations.
+    alike = 0.5 + 0.5 / kinds
+    assert abs((one == other).mean() - alike) < 5 * (alike * (1 - alike) / 2000) ** 0.5
+
+
 def test_what_does_not_exist_is_no_number(traces):
     exists = traces.exists("effect")
     np.testing.assert_array_equal(exists.sum(1), traces.sizes["school"])
