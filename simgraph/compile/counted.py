@@ -15,7 +15,8 @@ def counted_kinds(layout: Layout) -> Tensor | None:
     """Tells which tokens count, and as what.
 
     Elements of plates whose size varies count whether they are observed or latent, since either tells the size. Of the
-    values of functions the observed ones do: an answer at some points is the same whatever else is asked for.
+    values of functions, in plates as well, the observed ones do: an answer at some points is the same whatever else is
+    asked for.
 
     Returns:
         Float (3, identifiers, kinds): 1 where a token in a condition state, of an identifier, counts as one of a kind.

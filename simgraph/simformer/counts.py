@@ -11,11 +11,11 @@ from simgraph.simformer.sparse import Bags
 __all__ = ["counts_of"]
 
 
-def counts_of(counted: Tensor, mask: Tensor | Bags | None, states: Tensor, key_ids: Tensor) -> Tensor:
+def counts_of(kinds: Tensor, mask: Tensor | Bags | None, states: Tensor, key_ids: Tensor) -> Tensor:
     """Counts the tokens that each token may attend to, itself among them.
 
     Args:
-        counted: Which tokens count as what, (3, identifiers, kinds): see :mod:`simgraph.compile.counted`.
+        kinds: Which tokens count as what, (3, identifiers, kinds): see :mod:`simgraph.compile.counted`.
         mask: M_E, boolean (batch or 1, tokens, keys), or its pairs; None: all allowed.
         states: Condition states (batch or 1, tokens). Keys in front of the tokens are observed.
         key_ids: Identifiers of the keys, (keys,) or (batch, keys).
@@ -24,9 +24,9 @@ def counts_of(counted: Tensor, mask: Tensor | Bags | None, states: Tensor, key_i
         Float (tokens or 1, batch or 1, kinds).
     """
     known = key_ids.shape[-1] - states.shape[1]
-    kinds = counted[pad(states, (known, 0), value=OBSERVED), key_ids]  # batch or 1, keys, kinds
+    of_key = kinds[pad(states, (known, 0), value=OBSERVED), key_ids]  # batch or 1, keys, kinds
     if mask is None:
-        return kinds.sum(1).unsqueeze(0)
+        return of_key.sum(1).unsqueeze(0)
     if isinstance(mask, Bags):
-        return mask.totals_of_keys(kinds)
-    return (mask.float() @ kinds).transpose(0, 1)
+        return mask.totals_of_keys(of_key)
+    return (mask.float() @ of_key).transpose(0, 1)

@@ -8,6 +8,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import embedding
 
+from simgraph.simformer.counts import counts_of
+from simgraph.simformer.sparse import Bags
+
 __all__ = ["CountEmbedding", "NoiseEmbedding", "PlaceEmbedding", "TokenEmbedding"]
 
 
@@ -86,17 +89,24 @@ class CountEmbedding(nn.Module):
     Attention averages what it reads, and an average of ten tokens looks like one of twenty.
 
     Args:
-        kinds: Number of kinds of tokens that are counted.
+        kinds: Which tokens count as what, (3, identifiers, kinds); see :mod:`simgraph.compile.counted`.
         width: Width of the embedding.
     """
 
-    def __init__(self, kinds: int, width: int) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(0.3 * torch.randn(kinds, width))
+    kinds: Tensor
 
-    def forward(self, counts: Tensor) -> Tensor:
-        """Maps counts (..., kinds) to (..., width)."""
-        return counts.log1p() @ self.weight
+    def __init__(self, kinds: Tensor, width: int) -> None:
+        super().__init__()
+        self.register_buffer("kinds", kinds, persistent=False)
+        self.weight = nn.Parameter(0.3 * torch.randn(kinds.shape[2], width))
+
+    def forward(self, mask: Tensor | Bags | None, states: Tensor, key_ids: Tensor) -> Tensor:
+        """Embeds the counts; the arguments are those of :func:`counts_of`.
+
+        Returns:
+            (tokens or 1, batch or 1, width).
+        """
+        return counts_of(self.kinds, mask, states, key_ids).log1p() @ self.weight
 
 
 class NoiseEmbedding(nn.Module):

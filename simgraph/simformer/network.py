@@ -18,7 +18,6 @@ from torch.nn.functional import embedding, gelu, layer_norm, linear
 from simgraph.compile.masks import OBSERVED
 from simgraph.errors import DeclarationError
 from simgraph.simformer.attention import attend, attend_shared, project
-from simgraph.simformer.counts import counts_of
 from simgraph.simformer.embeddings import CountEmbedding, NoiseEmbedding, PlaceEmbedding, TokenEmbedding
 from simgraph.simformer.pairs import MOST_PAIRED, Pairs
 from simgraph.simformer.rotary import Turn, rotate, turn
@@ -66,11 +65,9 @@ class Simformer(nn.Module):
         plates: Number of plates; each adds a learned attention bias between tokens of one element.
         coordinates: Number of coordinates of the points of functions; 0 if there are none.
         timeless: Whether observed tokens get no diffusion time (the cached form).
-        counted: Which tokens count as what, (3, identifiers, kinds); tokens are told how many of each kind they may
+        kinds: Which tokens count as what, (3, identifiers, kinds): tokens are told how many of each kind they may
             attend to. None: nothing of the sort.
     """
-
-    counted: Tensor | None
 
     def __init__(
         self,
@@ -80,15 +77,14 @@ class Simformer(nn.Module):
         plates: int = 0,
         coordinates: int = 0,
         timeless: bool = False,
-        counted: Tensor | None = None,
+        kinds: Tensor | None = None,
     ) -> None:
         super().__init__()
         self.architecture, self.timeless = architecture, timeless
         width = architecture.width
         self.embedding = TokenEmbedding(identifiers, features, width)
         self.place = PlaceEmbedding(coordinates, width) if coordinates else None
-        self.count = None if counted is None else CountEmbedding(counted.shape[2], width)
-        self.register_buffer("counted", counted, persistent=False)
+        self.count = None if kinds is None else CountEmbedding(kinds, width)
         self.noise = NoiseEmbedding(width)
         self.clean = nn.Parameter(torch.zeros(width)) if timeless else None
         self.blocks = nn.ModuleList(_Block(architecture, identifiers, plates) for _ in range(architecture.depth))
@@ -190,8 +186,8 @@ class Simformer(nn.Module):
             context = torch.where(observed, self.clean, context)
         parts = self.modulation(context).unflatten(-1, (len(self.blocks), 6, -1))
         x = self.embedding(values, pairs.query, states)
-        if self.count is not None and self.counted is not None:
-            x = x + self.count(counts_of(self.counted, mask, states, pairs.key))
+        if self.count is not None:
+            x = x + self.count(mask, states, pairs.key)
         if self.place is not None and places is not None:
             x = x + self.place(places).transpose(0, 1)
         return x, [block.unbind(-2) for block in parts.unbind(-3)]

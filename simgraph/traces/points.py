@@ -173,10 +173,11 @@ def evaluate_function(
     except ShapeError as error:
         if node.vectorized or sizes:
             raise
-        shape = ", ".join([f"len({index.name})", *map(str, node.shape or ())])
+        event = "".join(f" {size}," for size in node.shape or ())
         raise ShapeError(
             f"{str(error).splitlines()[0]}\n  declared at {node.where}\n"
-            f"  A function of {index.name!r} returns one value for each point: an array of shape ({shape},)."
+            f"  A function of {index.name!r} returns one value for each point:"
+            f" an array of shape (len({index.name}),{event})."
         ) from error
     axis = 1 + len(plain.plates)
     if len(batch.failures) == inputs.usable.sum():  # what values look like is not known

@@ -36,9 +36,9 @@ def _drawn(plate: Plate, seed: int, first: int, count: int) -> np.ndarray:
 
 
 def _word(plate: Plate, seed: int, trace: int) -> int:
-    """Returns 63 random bits."""
-    together = integer_seed(seed, _ALL, trace, 1) & 1
-    return integer_seed(seed, _ALL if together else plate.name, trace)
+    """Returns 63 random bits: those of all plates, or the plate's own."""
+    shared = integer_seed(seed, _ALL, trace)
+    return shared if shared & 1 else integer_seed(seed, plate.name, trace)
 
 
 def check_sizes(graph: Graph, sizes: Mapping[str, Any] | None, count: int | None) -> dict[str, np.ndarray]:

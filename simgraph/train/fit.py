@@ -109,7 +109,6 @@ def build_network(compiled: Compiled, architecture: Architecture, counted: bool 
         counted: Whether tokens are told how many others they may attend to, where numbers vary.
     """
     layout = compiled.layout
-    kinds = counted_kinds(layout) if counted else None
     return Simformer(
         architecture,
         identifiers=len(layout.widths),
@@ -117,7 +116,7 @@ def build_network(compiled: Compiled, architecture: Architecture, counted: bool 
         plates=len(layout.joining),
         coordinates=layout.coordinates_of_points,
         timeless=compiled.rule.form == "cached",
-        counted=kinds,
+        kinds=counted_kinds(layout) if counted else None,
     )
 
 

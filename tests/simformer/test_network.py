@@ -18,8 +18,8 @@ SMALL = Architecture(width=16, depth=3, heads=2, widening=2)
 
 def network_of(tokens, form, architecture=SMALL, features=1, plates=0):
     torch.manual_seed(0)
-    counted = torch.eye(tokens).repeat(3, 1, 1)
-    network = Simformer(architecture, tokens, features, plates, timeless=form == "cached", counted=counted)
+    kinds = torch.eye(tokens).repeat(3, 1, 1)
+    network = Simformer(architecture, tokens, features, plates, timeless=form == "cached", kinds=kinds)
     return randomised(network)
 
 
@@ -140,8 +140,9 @@ def test_one_observed_token_and_two_alike_are_told_apart():
     also = reads.clone()
     also[0, :, 2] = True
     differences = []
-    for counted in (None, torch.eye(2).repeat(3, 1, 1)):
-        network = randomised(Simformer(SMALL, 2, 1, counted=counted))
+    for kinds in (None, torch.eye(2).repeat(3, 1, 1)):
+        torch.manual_seed(0)
+        network = randomised(Simformer(SMALL, 2, 1, kinds=kinds))
         one, two = (network(values, noise, states, ids, mask)[0, 0] for mask in (reads, also))
         differences.append(float((one - two).abs()))
     assert differences[0] < 1e-5

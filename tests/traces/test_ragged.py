@@ -40,12 +40,15 @@ def test_sizes_differ_between_plates_and_seeds():
 
 
 def test_in_half_of_the_traces_all_plates_are_as_large_as_each_other():
-    both = schools.include(schools, prefix="b_").simulate(2000, seed=0, progress=False).sizes
-    one, other = both["school"], both["b_school"]
-    kinds = len(np.unique(one))
-    # Independent ones are alike by chance; five standard deviations.
-    alike = 0.5 + 0.5 / kinds
-    assert abs((one == other).mean() - alike) < 5 * (alike * (1 - alike) / 2000) ** 0.5
+    few, many = plate("few", (1, 4)), plate("many", (1, 40))
+    graph = Graph(*(node(plates=own, name=f"x_{own.name}")(lambda: Normal(0.0, 1.0)) for own in (few, many)))
+    sizes = graph.simulate(2000, seed=0, progress=False).sizes
+    quarter = (sizes["many"] - 1) // 10 + 1
+    # Of independent ones a quarter is alike by chance. Five standard deviations here and below.
+    alike = 0.5 + 0.5 / 4
+    assert abs((sizes["few"] == quarter).mean() - alike) < 5 * (alike * (1 - alike) / 2000) ** 0.5
+    for counts in (np.bincount(sizes["few"])[1:], np.bincount(quarter)[1:]):
+        assert np.abs(counts - 500).max() < 5 * (500 * 0.75) ** 0.5
 
 
 def test_what_does_not_exist_is_no_number(traces):

@@ -50,7 +50,7 @@ def test_weights_decay_as_the_settings_say():
 
 
 def test_training_lowers_the_loss():
-    history = tiny(plated(), count=200, steps=60, batch_size=64, matrix_lr=0.03, vector_lr=0.03).history
+    history = tiny(plated(), count=1000, steps=100, batch_size=64, matrix_lr=0.03, vector_lr=0.03).history
     assert history["validation_loss"][-1] < 0.95  # that of an untrained network is 1
 
 
@@ -83,7 +83,7 @@ def test_a_training_moves_its_levels_to_narrow_laws():
         return Normal(fixed, 0.01)
 
     graph = Graph(fixed, nearly)
-    traces = graph.simulate(1000, seed=0, progress=False)
+    traces = graph.simulate(4000, seed=0, progress=False)
     compiled = compile(graph, traces)
     settings = dataclasses.replace(TINY, steps=150, batch_size=64, architecture=Architecture(16, 2, 2))
     with pytest.MonkeyPatch.context() as patch:
