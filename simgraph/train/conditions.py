@@ -1,10 +1,10 @@
 """The distribution of condition states in training: which question each trace is asked.
 
 Every trace of every step draws its own state from a mixture: the joint; the posterior and the likelihood that the
-graph's roots and leaves imply, half of the posteriors with questions about more points of the functions that are seen,
-and half of them about a random part of the unseen variables; each variable given its parents; random subsets of
-elements and of whole variables, observed with probability 0.3 or 0.7; and the user's own queries. A part of them loses
-variables or elements at random, so that marginals are learned as well.
+graph's roots and leaves imply, half of the posteriors with questions about more points of the functions that are seen;
+each variable given its parents; random subsets of elements and of whole variables, observed with probability 0.3 or
+0.7; and the user's own queries. A part of them loses variables or elements at random, so that marginals are learned as
+well.
 """
 
 from __future__ import annotations
@@ -113,19 +113,7 @@ class Conditions:
             # What is seen of a function comes with questions about the rest of it.
             asked = torch.rand(count, 1, generator=generator) * (torch.rand(count, 1, generator=generator) < 0.5)
             seen = seen & ~(self.values & (torch.rand(count, self.tokens, generator=generator) < asked))
-        return torch.where(seen, OBSERVED, torch.where(self._asked(count, generator), LATENT, ABSENT))
-
-    def _asked(self, count: int, generator: torch.Generator) -> Tensor:
-        """Draws what posteriors ask for, beside what is seen: everything, or in half of them any number of variables.
-
-        Users of a hierarchical model ask for its parameters, and leave out what lies between these and the data.
-        """
-        everything = torch.rand(count, 1, generator=generator) < 0.5
-        luck = torch.rand(count, len(self.parents), generator=generator)
-        luck[:, self.variable[self.leaves | ~self.askable]] = 1.0
-        chance = torch.rand(count, 1, generator=generator)
-        some = (luck < chance) | (luck == luck.amin(1, keepdim=True))  # one at least
-        return everything | some[:, self.variable] | self.leaves
+        return torch.where(seen, OBSERVED, LATENT)
 
     def _likelihood(self, count: int, generator: torch.Generator) -> Tensor:
         return torch.where(self.roots, OBSERVED, LATENT).expand(count, -1)
