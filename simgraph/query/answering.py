@@ -62,7 +62,7 @@ class Answering(Question):
         drawn, functions = split(self, asked)
         found: dict[str, Tensor] = {}
         if drawn:
-            values, states = self.tokens(drawn)
+            values, states = self.joint_tokens(drawn)
             tokens = draw(self.trained.compiled, self.trained.denoiser, values, states, num_samples, sampler, seed)
             found = {name: self.values(name, tokens) for name in drawn}
         if functions:

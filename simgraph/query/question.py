@@ -15,6 +15,7 @@ from simgraph.compile.masks import ABSENT, LATENT, OBSERVED
 from simgraph.dsl import Curve, Node
 from simgraph.errors import QueryError, UnknownNameError, did_you_mean
 from simgraph.query.evidence import Evidence
+from simgraph.query.nuisance import nuisances
 from simgraph.query.restrictions import Restriction
 from simgraph.train import Trained
 
@@ -120,6 +121,10 @@ class Question:
             values[:, slots] = layout.tokenize(name, given) * observed.unsqueeze(-1)
             states[:, slots] = torch.where(observed, OBSERVED, states[:, slots])
         return values, states
+
+    def joint_tokens(self, asked: Sequence[str]) -> tuple[Tensor, Tensor]:
+        """Returns tokens and states as :meth:`tokens`, with nuisance variables drawn along."""
+        return self.tokens([*asked, *nuisances(self.trained.compiled, asked, self.evidence, self.wholly_given)])
 
     def _asked_of(self, name: str) -> Tensor:
         """Tells which tokens of a variable are asked for: all, or those of a function where it is looked at."""

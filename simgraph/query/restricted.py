@@ -254,7 +254,7 @@ def _guided(source: _Source, num_samples: int, seed: int, method: Guided, budget
 
 
 def _push(part: Answering, source: _Source) -> Pushforward:
-    values, states = part.tokens(source.drawn)
+    values, states = part.joint_tokens(source.drawn)
     trained = part.trained
     return Pushforward(trained.compiled, trained.denoiser, values, states, source.sampler)
 

@@ -51,7 +51,7 @@ def unbounded(model, monkeypatch):
 
 def test_setting_is_not_seeing():
     settings = Settings(
-        steps=150,
+        steps=400,
         batch_size=128,
         evaluations=3,
         architecture=Architecture(width=32, depth=4, heads=2, widening=2),

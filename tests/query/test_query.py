@@ -67,7 +67,7 @@ def test_a_row_of_a_batch_does_not_depend_on_the_other_rows(gaussian_model):
     assert not torch.allclose(first[1], second[1], atol=1e-4)
 
 
-def test_an_unnamed_variable_has_no_influence_on_the_sequence(mixed_model, monkeypatch):
+def test_only_what_bears_on_the_answer_is_in_the_sequence(mixed_model, monkeypatch):
     seen = []
     forward = type(mixed_model._trained.denoiser).forward
 
@@ -77,6 +77,9 @@ def test_an_unnamed_variable_has_no_influence_on_the_sequence(mixed_model, monke
 
     monkeypatch.setattr(type(mixed_model._trained.denoiser), "forward", spy)
     mixed_model.given(count=10).sample("place", num_samples=2)
+    assert set(seen) == {3}  # count, place, and width, which place is drawn from
+    seen.clear()
+    mixed_model.given(place=0.5).sample("count", num_samples=2)
     assert set(seen) == {2}
 
 

@@ -1,0 +1,58 @@
+"""Nuisance variables, which lie between the evidence and what is asked for: drawn along, and left out of the answer.
+
+In p(mu | score) of mu -> effect -> score a network can integrate over ``effect`` by itself, or mu and effect can be
+drawn together, which marginalises as well. Posteriors ask for all that is unseen in training, so the second is the
+question that was learned. Only what is connected to the asked variables matters: in the moral graph of them, of the
+evidence and of all their ancestors, what paths reach that do not run through given variables. What has nothing asked
+or given below it is not among them.
+
+References:
+    Lauritzen, Graphical Models (1996), proposition 3.25: separation in the moral graph of the ancestral set.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+
+import networkx as nx
+
+from simgraph.compile import Compiled
+from simgraph.query.ancestral import parents_of
+
+__all__ = ["nuisances"]
+
+
+def nuisances(
+    compiled: Compiled, asked: Sequence[str], given: Collection[str], wholly_given: Callable[[str], bool]
+) -> list[str]:
+    """Returns the variables that are to be drawn along with what is asked for.
+
+    Functions of an index are not among them: each question looks at a few of their points alone.
+
+    Args:
+        compiled: The compiled graph.
+        asked: Names that are asked for.
+        given: Names of which something is given.
+        wholly_given: Tells whether all of a variable is given.
+
+    Returns:
+        Names in the order of the tokens.
+    """
+    layout, parents = compiled.layout, parents_of(compiled)
+    above = {parent for name in (*asked, *given) for parent in parents[name]}
+    for name in reversed(layout.names):
+        above |= set(parents[name]) if name in above else set()
+    moral = nx.Graph()
+    for name in above.union(asked, given):
+        nx.add_star(moral, [name, *parents[name]])
+        moral.add_edges_from((one, other) for one in parents[name] for other in parents[name])
+    moral.remove_nodes_from([name for name in moral if wholly_given(name)])
+    reached = {near for name in asked if name in moral for near in nx.node_connected_component(moral, name)}
+    return [
+        name
+        for name in layout.names
+        if name in above & reached
+        and name not in asked
+        and layout.index_of(name) is None
+        and name not in layout.embedded
+    ]
