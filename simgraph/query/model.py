@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from simgraph.compile import Compiled, compile
@@ -19,6 +20,7 @@ from simgraph.errors import DeclarationError, QueryError, SimgraphWarning, Trace
 from simgraph.graph import Graph
 from simgraph.graph.fingerprint import differences, fingerprint
 from simgraph.query.intervene import Intervention
+from simgraph.query.nuisance import with_nuisances
 from simgraph.query.query import Query
 from simgraph.query.ragged import RaggedQuery
 from simgraph.query.restrictions import Condition
@@ -107,7 +109,7 @@ def fit(
                 f"the traces hold {found} for {name!r}; the compiled graph has shape {tokenizer.variable.shape}.\n"
                 "  Simulate them with the graph that was compiled."
             )
-    states = [_own_query(compiled, query) for query in queries or ()]
+    states = [state for query in queries or () for state in _own_query(compiled, query)]
     return Model(train(compiled, traces, settings, seed=seed, queries=states, fresh=fresh, progress=progress))
 
 
@@ -272,11 +274,13 @@ def _endless(graph: Graph, seed: int, progress: bool) -> tuple[Traces, Fresh]:
     return traces, Fresh(simulate, BLOCK, (time.monotonic() - began) * BLOCK / _STOCK)
 
 
-def _own_query(compiled: Compiled, query: Mapping[str, Names]) -> Tensor:
+def _own_query(compiled: Compiled, query: Mapping[str, Names]) -> list[Tensor]:
+    """Returns the condition states of a user's query: as its density is asked for, and as it is drawn."""
     unknown = set(query) - {"given", "of"}
     if unknown:
         raise QueryError(f"a query of fit(queries=...) has the keys given and of, not {sorted(unknown)}.")
     states = compiled.states(query.get("given", ()), query.get("of"))
     if not (states == LATENT).any():
         raise QueryError(f"the query {dict(query)} asks for nothing.")
-    return states
+    along = with_nuisances(compiled, states)
+    return [states] if torch.equal(along, states) else [states, along]

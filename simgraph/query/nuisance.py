@@ -15,11 +15,13 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Sequence
 
 import networkx as nx
+from torch import Tensor
 
 from simgraph.compile import Compiled
+from simgraph.compile.masks import LATENT, OBSERVED
 from simgraph.query.ancestral import parents_of
 
-__all__ = ["nuisances"]
+__all__ = ["nuisances", "with_nuisances"]
 
 
 def nuisances(
@@ -56,3 +58,13 @@ def nuisances(
         and layout.index_of(name) is None
         and name not in layout.embedded
     ]
+
+
+def with_nuisances(compiled: Compiled, states: Tensor) -> Tensor:
+    """Returns the condition states (tokens,) of a question in which nuisance variables are asked for as well."""
+    layout, states = compiled.layout, states.clone()
+    own = {name: states[layout.slots(name)] for name in layout.names}
+    asked, given = ([name for name in own if (own[name] == state).any()] for state in (LATENT, OBSERVED))
+    for name in nuisances(compiled, asked, given, lambda name: bool((own[name] == OBSERVED).all())):
+        own[name][own[name] != OBSERVED] = LATENT
+    return states

@@ -152,6 +152,7 @@ class Query(Answering):
     ) -> Any:
         """Draws from the law of the named variables given the evidence; all others are marginalised.
 
+        Nuisance variables, which lie between the evidence and the answer, are drawn along and left out.
         A deterministic variable of which nothing is given is its function at draws of its parents, where the model
         has its graph.
 
@@ -256,7 +257,8 @@ class Query(Answering):
         Variables that are neither given nor named are marginalised. Categories and counts have probabilities; a
         vector on a simplex has the density with respect to all of its coordinates but the last, as
         ``torch.distributions.Dirichlet``. The density is that of the probability flow, whose draws :meth:`sample`
-        returns.
+        returns. Where variables lie between the evidence and the answer, :meth:`sample` draws them along, but here the
+        network sums over them itself, as it seldom does in training: name such a question in ``fit(queries=...)``.
 
         Args:
             values: Values by name or node: one value, or many of them, (N, *shape). With B pieces of evidence: one

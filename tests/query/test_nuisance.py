@@ -2,14 +2,16 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from torch.distributions import Normal
 
 import simgraph as sg
+import simgraph.query.model
 from simgraph import Graph, deterministic, node, plate
 from simgraph.benchmark.gaussian_mixture import gaussian_mixture
-from simgraph.query.nuisance import nuisances
+from simgraph.query.nuisance import nuisances, with_nuisances
 
 school = plate("school", size=(1, 20))
 
@@ -110,6 +112,35 @@ def test_an_embedding_is_not_drawn_along():
         return image.sum() + rng.normal()
 
     assert nuisances(sg.compile(Graph(mu, image, seen)), ["mu"], ["seen"], lambda name: name == "seen") == []
+
+
+def test_a_question_in_training_is_that_of_the_draws():
+    compiled = sg.compile(schools)
+    of = lambda given, asked: with_nuisances(compiled, compiled.states(given=given, of=asked))  # noqa: E731
+    assert torch.equal(of(["score"], ["mu"]), compiled.states(given=["score"], of=["mu", "effect"]))
+    assert torch.equal(of(["score"], ["mu", "effect"]), compiled.states(given=["score"], of=["mu", "effect"]))
+    half = {"effect": np.arange(20) < 10}
+    assert torch.equal(of(half, ["rating"]), compiled.states(given=half, of=["rating", "mu", "effect"]))
+
+
+def test_own_queries_train_draws_and_densities(tiny, monkeypatch):
+    asked = []
+    train = simgraph.query.model.train
+
+    def spy(*arguments, queries, **options):
+        asked.extend(queries)
+        return train(*arguments, queries=queries, **options)
+
+    monkeypatch.setattr("simgraph.query.model.train", spy)
+    own = [{"given": ["outcome"], "of": ["cause"]}, {"given": ["treatment"], "of": ["cause"]}]
+    sg.fit(confounded, num_simulations=100, preset=tiny, queries=own, progress=False)
+    states = sg.compile(confounded).states
+    expected = [
+        states(["outcome"], ["cause"]),
+        states(["outcome"], ["cause", "treatment"]),
+        states(["treatment"], ["cause"]),
+    ]
+    assert [state.tolist() for state in asked] == [state.tolist() for state in expected]
 
 
 def test_nuisance_variables_are_drawn_and_left_out(tiny):
