@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -142,7 +143,7 @@ class Compiled:
         """The tokens in order, each a pair (name, index of its element)."""
         return list(self.layout.tokens)
 
-    @property
+    @cached_property
     def drawn_from(self) -> Tensor:
         """Which variable is drawn from which other one: boolean (variables, variables), in the order of the names."""
         variable, count = self.layout.variables, len(self.layout.names)
@@ -150,6 +151,15 @@ class Compiled:
         found = torch.zeros(count, count, dtype=torch.bool)
         found[child, variable[slot]] = True
         return found & ~torch.eye(count, dtype=torch.bool)
+
+    @cached_property
+    def parents(self) -> dict[str, list[str]]:
+        """The variables that each variable is drawn from, by name, both in topological order."""
+        names, table = self.layout.names, self.drawn_from.tolist()
+        return {
+            child: [name for name, link in zip(names, row, strict=True) if link]
+            for child, row in zip(names, table, strict=True)
+        }
 
     def fit(self, traces: Traces) -> Compiled:
         """Returns the compiled graph with its tokenizers fitted to traces.

@@ -11,22 +11,13 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from simgraph.compile import Compiled
 from simgraph.query.solvers import Sampler
 from simgraph.traces.seeds import integer_seed
 
 if TYPE_CHECKING:
     from simgraph.query.query import Query
 
-__all__ = ["descend", "parents_of"]
-
-
-def parents_of(compiled: Compiled) -> dict[str, list[str]]:
-    """Returns the variables that each variable is drawn from, by name, both in topological order."""
-    names, table = compiled.layout.names, compiled.drawn_from.tolist()
-    return {
-        child: [p for p, link in zip(names, row, strict=True) if link] for child, row in zip(names, table, strict=True)
-    }
+__all__ = ["descend"]
 
 
 def descend(
@@ -44,7 +35,7 @@ def descend(
     Returns:
         Draws (rows, *plate sizes, *event_shape) by name.
     """
-    parents = parents_of(query.trained.compiled)
+    parents = query.trained.compiled.parents
     found: dict[str, Tensor] = {}
     for name in names:
         rows = {parent: found[parent] if parent in found else known[parent] for parent in parents[name]}

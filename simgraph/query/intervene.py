@@ -24,7 +24,7 @@ from simgraph.compile.compiled import name_of
 from simgraph.dsl import Node
 from simgraph.errors import EvidenceError, OutOfRangeWarning, QueryError, ShapeError, SupportError, listed, warn
 from simgraph.graph.validate import OPTIONS
-from simgraph.query.ancestral import descend, parents_of
+from simgraph.query.ancestral import descend
 from simgraph.query.functions import refuse
 from simgraph.query.query import Query, numerics
 from simgraph.query.ragged import RaggedQuery
@@ -49,7 +49,7 @@ class Intervention:
 
     def __init__(self, query: Query, settings: Mapping[str, np.ndarray]) -> None:
         self.query, self.settings = query, dict(settings)
-        self._parents = parents_of(query.trained.compiled)
+        self._parents = query.trained.compiled.parents
         self._below = _descendants(self._parents, self.settings)
         for name in dict.fromkeys([*query.evidence, *(n for demand in query.restrictions for n in demand.names)]):
             if name in self.settings:

@@ -4,7 +4,7 @@ In p(mu | score) of mu -> effect -> score a network can integrate over ``effect`
 drawn together, which marginalises as well. Posteriors ask for all that is unseen in training, so the second is the
 question that was learned. Only what is connected to the asked variables matters: in the moral graph of them, of the
 evidence and of all their ancestors, what paths reach that do not run through given variables. What has nothing asked
-or given below it is not among them.
+or given below it is not among them. Of a prior predictive, that is all above it.
 
 References:
     Lauritzen, Graphical Models (1996), proposition 3.25: separation in the moral graph of the ancestral set.
@@ -12,14 +12,13 @@ References:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Hashable, Sequence
 
 import networkx as nx
 from torch import Tensor
 
 from simgraph.compile import Compiled
 from simgraph.compile.masks import LATENT, OBSERVED
-from simgraph.query.ancestral import parents_of
 
 __all__ = ["nuisances", "with_nuisances"]
 
@@ -40,24 +39,20 @@ def nuisances(
     Returns:
         Names in the order of the tokens.
     """
-    layout, parents = compiled.layout, parents_of(compiled)
+    layout, parents = compiled.layout, compiled.parents
     above = {parent for name in (*asked, *given) for parent in parents[name]}
     for name in reversed(layout.names):
         above |= set(parents[name]) if name in above else set()
+    # A hub for each family marries its parents. Only a function as a whole would separate, and points of it are given.
     moral = nx.Graph()
     for name in above.union(asked, given):
-        nx.add_star(moral, [name, *parents[name]])
-        moral.add_edges_from((one, other) for one in parents[name] for other in parents[name])
-    moral.remove_nodes_from([name for name in moral if wholly_given(name)])
-    reached = {near for name in asked if name in moral for near in nx.node_connected_component(moral, name)}
-    return [
-        name
-        for name in layout.names
-        if name in above & reached
-        and name not in asked
-        and layout.index_of(name) is None
-        and name not in layout.embedded
-    ]
+        moral.add_edges_from((("family of", name), member) for member in (name, *parents[name]))
+    moral.remove_nodes_from([name for name in layout.names if wholly_given(name) and layout.index_of(name) is None])
+    linked: set[Hashable] = set()
+    for component in nx.connected_components(moral):
+        linked |= set() if component.isdisjoint(asked) else component
+    drawn = (above & linked).difference(asked, layout.embedded)
+    return [name for name in layout.names if name in drawn and layout.index_of(name) is None]
 
 
 def with_nuisances(compiled: Compiled, states: Tensor) -> Tensor:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from torch import Tensor
 
 from simgraph.errors import QueryError, listed
-from simgraph.query.ancestral import descend, parents_of
+from simgraph.query.ancestral import descend
 from simgraph.query.solvers import Sampler
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def replicates(
     Raises:
         QueryError: If a variable would not change with the evidence.
     """
-    layout, parents = query.trained.compiled.layout, parents_of(query.trained.compiled)
+    layout, parents = query.trained.compiled.layout, query.trained.compiled.parents
     order = [name for name in layout.names if name in names]
     above = [name for name in layout.names if name not in names and any(name in parents[child] for child in order)]
     latent = [name for name in above if not query.wholly_given(name)]

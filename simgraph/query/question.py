@@ -124,7 +124,8 @@ class Question:
 
     def joint_tokens(self, asked: Sequence[str]) -> tuple[Tensor, Tensor]:
         """Returns tokens and states as :meth:`tokens`, with nuisance variables drawn along."""
-        return self.tokens([*asked, *nuisances(self.trained.compiled, asked, self.evidence, self.wholly_given)])
+        given = [name for name, piece in self.evidence.items() if piece.observed.any()]
+        return self.tokens([*asked, *nuisances(self.trained.compiled, asked, given, self.wholly_given)])
 
     def _asked_of(self, name: str) -> Tensor:
         """Tells which tokens of a variable are asked for: all, or those of a function where it is looked at."""

@@ -2,7 +2,7 @@ r"""Draws that satisfy intervals, constraints and predicates.
 
 With A the variables that the restrictions read and B all else that is asked, p(a, b | e, U(a) <= 0) is
 p(a | e, U(a) <= 0) p(b | a, e): the variables of A are drawn first, until they satisfy the restrictions, and B follows
-given A by one more question to the same model. What is rare is then sought among few variables.
+given A by one more question to the same model. What is rare is then sought among A and the nuisance variables alone.
 """
 
 from __future__ import annotations

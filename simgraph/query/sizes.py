@@ -16,7 +16,6 @@ from simgraph.compile import Compiled
 from simgraph.compile.layout import Layout
 from simgraph.dsl import Plate
 from simgraph.errors import QueryError, UnknownNameError, did_you_mean, listed
-from simgraph.query.ancestral import parents_of
 from simgraph.query.evidence import Missing
 from simgraph.query.intervals import Interval
 from simgraph.query.numbers import numbers
@@ -97,7 +96,7 @@ def settled(
                 f"at={{{plate!r}: {value}}} is out of range: plate {plate!r} has {low} to {high} elements."
             )
         found[plate] = int(value)
-    above = parents_of(compiled)
+    above = compiled.parents
     about = set(names)
     for name in reversed(layout.names):
         about |= set(above[name]) if name in about and name not in constants else set()

@@ -5,12 +5,14 @@ import math
 import numpy as np
 import pytest
 import torch
-from torch.distributions import Normal
+from torch.distributions import Normal, Uniform
 
 import simgraph as sg
+import simgraph.query.draw
 import simgraph.query.model
 from simgraph import Graph, deterministic, node, plate
 from simgraph.benchmark.gaussian_mixture import gaussian_mixture
+from simgraph.compile.masks import LATENT
 from simgraph.query.nuisance import nuisances, with_nuisances
 
 school = plate("school", size=(1, 20))
@@ -51,7 +53,7 @@ def outcome(treatment, cause):
     return Normal(treatment + 2 * cause, 0.5)
 
 
-@deterministic
+@deterministic(shape=())
 def twice(treatment):
     return 2 * treatment
 
@@ -77,6 +79,8 @@ confounded = Graph(cause, treatment, outcome, twice)
         (confounded, ["cause"], ["treatment"], []),
         (confounded, ["cause"], ["outcome"], ["treatment"]),
         (confounded, ["cause", "treatment"], ["outcome"], []),
+        # Of deterministic variables above the evidence, as of all others.
+        (confounded, ["cause"], ["twice"], ["treatment"]),
     ],
 )
 def test_what_lies_between_is_found(graph, asked, given, found):
@@ -87,19 +91,26 @@ def test_what_is_given_in_part_does_not_separate():
     assert nuisances(sg.compile(schools), ["rating"], ["effect"], lambda name: False) == ["mu", "effect"]
 
 
-def test_functions_of_an_index_are_not_drawn_along():
+def test_functions_of_an_index_are_not_drawn_along_and_do_not_separate():
     t = sg.index("t", 0.0, 1.0, num=(1, 5))
 
+    @node
+    def scale():
+        return Uniform(1.0, 2.0)
+
     @node(index=t)
-    def drift(t):
-        return Normal(torch.zeros(len(t)), 1.0)
+    def drift(t, scale):
+        return Normal(torch.zeros(len(t)), scale)
 
     @node
-    def total(drift, mu):
-        return Normal(drift(torch.linspace(0, 1, 5)).sum() + mu, 1.0)
+    def total(drift):
+        return Normal(drift(torch.linspace(0, 1, 5)).sum(), 1.0)
 
-    assert nuisances(sg.compile(Graph(mu, drift, total)), ["drift"], ["total"], lambda name: True) == []
-    assert nuisances(sg.compile(Graph(mu, drift, total)), ["drift"], ["total"], lambda name: name == "total") == ["mu"]
+    compiled = sg.compile(Graph(scale, drift, total))
+    assert nuisances(compiled, ["scale"], ["total"], lambda name: name == "total") == []
+    assert nuisances(compiled, ["drift"], ["total"], lambda name: name == "total") == ["scale"]
+    # Points of the function are given, and the rest of it still links the two.
+    assert nuisances(compiled, ["total"], ["drift"], lambda name: name == "drift") == ["scale"]
 
 
 def test_an_embedding_is_not_drawn_along():
@@ -149,9 +160,33 @@ def test_nuisance_variables_are_drawn_and_left_out(tiny):
     both = query.sample("outcome", "cause", num_samples=8, seed=1)
     torch.testing.assert_close(query.sample("outcome", num_samples=8, seed=1), both["outcome"])
     assert set(query.sample(["outcome"], num_samples=8, seed=1)) == {"outcome"}
-    # What restrictions read is drawn in the same way.
-    above = query.given(outcome=sg.between(-1.0, 1.0)).sample("outcome", num_samples=20, seed=1)
-    assert (above.abs() <= 1).all()
+
+
+@pytest.mark.parametrize("method", ["rejection", "smc", "guided"])
+@pytest.mark.filterwarnings("ignore:only")
+def test_what_restrictions_read_is_drawn_with_nuisance_variables(tiny, monkeypatch, method):
+    model = sg.fit(confounded, num_simulations=400, preset=tiny, progress=False)
+    layout, seen = model._trained.compiled.layout, []
+    problem = simgraph.query.draw.Problem
+
+    def spy(compiled, denoiser, values, states, *options):
+        seen.append({name for name in layout.names if (states[:, layout.slots(name)] == LATENT).all()})
+        return problem(compiled, denoiser, values, states, *options)
+
+    monkeypatch.setattr("simgraph.query.draw.Problem", spy)
+    query = model.given(treatment=0.5, outcome=sg.between(-2.0, 2.0))
+    draws = query.sample("outcome", num_samples=20, seed=1, method=method)
+    assert draws.shape == (20,)
+    assert seen
+    assert all(latent == {"outcome", "cause"} for latent in seen)
+
+
+def test_evidence_that_is_all_missing_draws_nothing_along(tiny):
+    model = sg.fit(confounded, num_simulations=400, preset=tiny, progress=False)
+    nothing = model.given(outcome=sg.missing(float("nan")))
+    torch.testing.assert_close(
+        nothing.sample("cause", num_samples=5, seed=1), model.sample("cause", num_samples=5, seed=1)
+    )
 
 
 @pytest.mark.slow
