@@ -45,7 +45,8 @@ class Curve:
         if self.points.ndim not in (1, 2) or self.values.shape[:1] != self.points.shape[:1] or not len(self.points):
             raise ShapeError(
                 f"a curve has points of shape {self.points.shape} and values of shape {self.values.shape}.\n"
-                "  Give one value for each point: Curve(times, values), with at least one."
+                "  Give one value for each point: Curve(times, values), with at least one. A point without a value is"
+                " left out."
             )
         rising = self.points.ndim > 1 or bool((np.diff(self.points) >= 0).all())
         order = slice(None) if rising else np.argsort(self.points, kind="stable")

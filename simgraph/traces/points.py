@@ -76,7 +76,8 @@ def points_of(index: Index, value: Any, said: str) -> np.ndarray:
         own = "" if index.dims == 1 else f", {index.dims}"
         raise ShapeError(
             f"{said} has shape {np.shape(value)}; points of {index.name!r} have shape (points{own}) for all, or"
-            f" (rows, points{own})."
+            f" (rows, points{own}).\n"
+            "  A single point is a list of one."
         )
     outside = ~((array >= index.low) & (array <= index.high)).all(-1)
     if outside.any():

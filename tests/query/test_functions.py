@@ -120,6 +120,7 @@ def test_saved_models_answer_the_same(model, tmp_path):
         (lambda m: m.sample("line"), QueryError, r"Say it: at=\{'s': points\}, from 0.0 to 10.0"),
         (lambda m: m.sample(), QueryError, "nothing tells at which points line is asked for"),
         (lambda m: m.sample("slope", at={"s": [1.0]}), QueryError, "no function of it is asked for"),
+        (lambda m: m.sample("line", at={"s": 3}), ShapeError, "A single point is a list of one"),
         (lambda m: m.sample("line", at={"s": [11.0]}), DeclarationError, "outside of the range"),
         (lambda m: m.sample("line", at={"s": [1.0, 1.0]}), QueryError, "names a point twice"),
         (lambda m: m.sample("line", at={"s": [[1.0], [2.0]]}), QueryError, "names points for 2 rows"),
