@@ -152,8 +152,9 @@ def corrected(
 
 def _seen(query: Answering) -> list[str]:
     """Returns what has evidence or is read by a restriction; an unknown of the answer lies above it, or follows."""
-    given = [name for name, piece in query.evidence.items() if piece.observed.any()]
-    return list(dict.fromkeys([*given, *(name for restriction in query.restrictions for name in restriction.names)]))
+    return list(
+        dict.fromkeys([*query.seen(), *(name for restriction in query.restrictions for name in restriction.names)])
+    )
 
 
 def _checked(query: Answering, seen: Sequence[str]) -> Graph:

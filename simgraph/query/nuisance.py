@@ -12,7 +12,7 @@ References:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Hashable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 import networkx as nx
 from torch import Tensor
@@ -48,9 +48,7 @@ def nuisances(
     for name in above.union(asked, given):
         moral.add_edges_from((("family of", name), member) for member in (name, *parents[name]))
     moral.remove_nodes_from([name for name in layout.names if wholly_given(name) and layout.index_of(name) is None])
-    linked: set[Hashable] = set()
-    for component in nx.connected_components(moral):
-        linked |= set() if component.isdisjoint(asked) else component
+    linked = set().union(*(part for part in nx.connected_components(moral) if not part.isdisjoint(asked)))
     drawn = (above & linked).difference(asked, layout.embedded)
     return [name for name in layout.names if name in drawn and layout.index_of(name) is None]
 

@@ -80,6 +80,10 @@ class Question:
         """Returns rows of all pieces of evidence as draws: ([batch,] num_samples, *plate sizes, *event_shape)."""
         return rows.reshape(self.size, -1, *rows.shape[1:]) if self.batched else rows
 
+    def seen(self) -> list[str]:
+        """Returns the names of the variables of which something is given."""
+        return [name for name, piece in self.evidence.items() if piece.observed.any()]
+
     def wholly_given(self, name: str) -> bool:
         """Tells whether all entries of a variable are given."""
         return name in self.evidence and bool(self.evidence[name].observed.all())
@@ -124,8 +128,7 @@ class Question:
 
     def joint_tokens(self, asked: Sequence[str]) -> tuple[Tensor, Tensor]:
         """Returns tokens and states as :meth:`tokens`, with nuisance variables drawn along."""
-        given = [name for name, piece in self.evidence.items() if piece.observed.any()]
-        return self.tokens([*asked, *nuisances(self.trained.compiled, asked, given, self.wholly_given)])
+        return self.tokens([*asked, *nuisances(self.trained.compiled, asked, self.seen(), self.wholly_given)])
 
     def _asked_of(self, name: str) -> Tensor:
         """Tells which tokens of a variable are asked for: all, or those of a function where it is looked at."""

@@ -5,32 +5,16 @@ import math
 import numpy as np
 import pytest
 import torch
+from schools import effect, mu, school, score
 from torch.distributions import Normal, Uniform
 
 import simgraph as sg
 import simgraph.query.draw
 import simgraph.query.model
-from simgraph import Graph, deterministic, node, plate
+from simgraph import Graph, deterministic, node
 from simgraph.benchmark.gaussian_mixture import gaussian_mixture
 from simgraph.compile.masks import LATENT
 from simgraph.query.nuisance import nuisances, with_nuisances
-
-school = plate("school", size=(1, 20))
-
-
-@node
-def mu():
-    return Normal(0.0, 1.0)
-
-
-@node(plates=school)
-def effect(mu):
-    return Normal(mu, 1.0)
-
-
-@node(plates=school)
-def score(effect):
-    return Normal(effect, 0.5)
 
 
 @node(plates=school)
@@ -130,7 +114,7 @@ def test_a_question_in_training_is_that_of_the_draws():
     of = lambda given, asked: with_nuisances(compiled, compiled.states(given=given, of=asked))  # noqa: E731
     assert torch.equal(of(["score"], ["mu"]), compiled.states(given=["score"], of=["mu", "effect"]))
     assert torch.equal(of(["score"], ["mu", "effect"]), compiled.states(given=["score"], of=["mu", "effect"]))
-    half = {"effect": np.arange(20) < 10}
+    half = {"effect": np.arange(5) < 3}
     assert torch.equal(of(half, ["rating"]), compiled.states(given=half, of=["rating", "mu", "effect"]))
 
 
