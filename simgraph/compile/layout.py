@@ -40,6 +40,7 @@ class Tokens:
         exists: Boolean tensor (batch, tokens): which tokens the row has at all; None if it has all of them.
         raw: What embedding networks see, (batch, *plate sizes, *event_shape) for each variable that has one, in the
             order of the layout; its ``values`` are zero until a network fills them.
+        scores: Float tensor (batch, tokens, 3): what the graph knows of the law about each value, in training; or None.
     """
 
     values: Tensor
@@ -47,13 +48,16 @@ class Tokens:
     places: Tensor | None = None
     exists: Tensor | None = None
     raw: tuple[Tensor, ...] = ()
+    scores: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.values)
 
     def __getitem__(self, rows: Tensor | slice) -> Tokens:
-        places, exists = (None if part is None else part[rows] for part in (self.places, self.exists))
-        return Tokens(self.values[rows], self.present[rows], places, exists, tuple(part[rows] for part in self.raw))
+        some = (None if part is None else part[rows] for part in (self.places, self.exists, self.scores))
+        places, exists, scores = some
+        raw = tuple(part[rows] for part in self.raw)
+        return Tokens(self.values[rows], self.present[rows], places, exists, raw, scores)
 
 
 class Layout:

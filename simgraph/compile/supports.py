@@ -200,10 +200,17 @@ def _soft_box_inverse(values: Tensor) -> Tensor:
     logit = torch.where(
         values < 0, values / _SOFTNESS, torch.where(values > 1, (values - 1) / _SOFTNESS, torch.logit(values, eps=1e-4))
     )
-    for _ in range(_NEWTON_STEPS):
-        unit = torch.sigmoid(logit)
-        logit = logit - (unit + _SOFTNESS * logit - values) / (unit * (1 - unit) + _SOFTNESS)
+    with torch.no_grad():
+        for _ in range(_NEWTON_STEPS):
+            logit = _newton(logit, values)
+    if values.requires_grad:  # each step doubles the order up to which derivatives are exact: third ones here
+        logit = _newton(_newton(logit, values), values)
     return torch.sigmoid(logit)
+
+
+def _newton(logit: Tensor, values: Tensor) -> Tensor:
+    unit = torch.sigmoid(logit)
+    return logit - (unit + _SOFTNESS * logit - values) / (unit * (1 - unit) + _SOFTNESS)
 
 
 def describe_constraint(constraint: Constraint, name: str) -> Support:

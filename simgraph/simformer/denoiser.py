@@ -114,10 +114,28 @@ class Denoiser(nn.Module):
     ) -> Tensor:
         """Returns the denoising loss of each token, (batch, tokens): zero where it is not latent.
 
-        For continuous tokens this is (1 + sigma^2) / sigma^2 times the squared error of the denoised mean,
-        averaged over features (Karras et al. 2022, section 5); for categorical ones the cross entropy. Points of
-        functions, (batch, tokens, coordinates), may differ from row to row, and so may the slots of the tokens, (batch,
-        tokens).
+        The arguments are those of :meth:`losses`.
+        """
+        return self.losses(x_0, noise, sigma, states, mask, places, slots)[0]
+
+    def losses(
+        self,
+        x_0: Tensor,
+        noise: Tensor,
+        sigma: Tensor,
+        states: Tensor,
+        mask: Mask,
+        places: Tensor | None = None,
+        slots: Tensor | None = None,
+        control: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """Returns the denoising loss of each token, and the same about less noisy targets: (batch, tokens) each.
+
+        They are zero where a token is not latent. For continuous tokens the loss is (1 + sigma^2) / sigma^2 times the
+        squared error of the denoised mean, averaged over features (Karras et al. 2022, section 5); for categorical ones
+        the cross entropy. Points of functions, (batch, tokens, coordinates), may differ from row to row, and so may the
+        slots of the tokens, (batch, tokens). What is added to the targets of the second loss, ``control`` (batch,
+        tokens), belongs to tokens of one feature; see :mod:`simgraph.simformer.control`.
         """
         latent = states == LATENT
         slots = torch.arange(len(self.ids)) if slots is None else slots
@@ -125,16 +143,19 @@ class Denoiser(nn.Module):
         x = torch.where(latent.unsqueeze(-1), x_0 + sigma[:, None, None] * noise * own, x_0)
         raw = self._raw(x, sigma, states, mask, slots, None, places=places)
         c_skip, c_out, _, _ = (c[:, None, None] for c in preconditioning(sigma))
-        error = (raw - (x_0 - c_skip * x) / c_out).square() * own
-        loss = error.sum(-1) / own.sum(-1)
+        error = raw - (x_0 - c_skip * x) / c_out
+        loss = (error.square() * own).sum(-1) / own.sum(-1)
+        # Of tokens that nothing is added to, the two losses are the same.
+        aimed = loss if control is None else loss + control * (control - 2 * error[..., 0])
         for count in self._counts(self.classes):
             here = classes == count
             codes = x[here][:, :count]
             level = sigma.unsqueeze(1).expand(here.shape)[here].unsqueeze(1)
             centred = codes - codes.mean(-1, keepdim=True)
             logits = raw[here][:, :count] + count**0.5 * centred / level.square()
-            loss = loss.masked_scatter(here, cross_entropy(logits, x_0[here][:, :count].argmax(-1), reduction="none"))
-        return loss * latent
+            entropy = cross_entropy(logits, x_0[here][:, :count].argmax(-1), reduction="none")
+            loss, aimed = (part.masked_scatter(here, entropy) for part in (loss, aimed))
+        return loss * latent, aimed * latent
 
     def remember(self, x: Tensor, states: Tensor, mask: Mask, slots: Tensor) -> tuple[Tensor, Memory]:
         """Returns keys and values of observed tokens, to be handed to :meth:`forward` as ``memory``."""

@@ -160,7 +160,8 @@ def train(
     held = max(1, round(settings.validation * count))
     kept, held_out = traces[order[held:].numpy()], traces[order[:held].numpy()]
     compiled = compiled.fit(kept)
-    stock = Stock(compiled, kept, generator, fresh, timed=time_limit is not None)
+    scored = settings.scores and sum(rows for _, _, rows in traces.sources) == count  # as drawn, none dropped
+    stock = Stock(compiled, kept, generator, fresh, timed=time_limit is not None, scored=scored)
     validation = compiled.layout.tokenize_traces(held_out, generator)
 
     with isolated():
@@ -339,12 +340,8 @@ def _averaged(share: float, averages: Sequence[Tensor], weights: Sequence[Tensor
 
 
 def _whole(batch: tuple[Tensor, Tensor, Tensor, Tensor, Tensor | EdgeList], tokens: Tokens) -> Batch:
-    """Returns a batch with the points of functions and what embedding networks see, as far as there are any."""
-    if tokens.places is None and not tokens.raw:
-        return batch
-    nowhere = tokens.values.new_zeros(*tokens.values.shape[:2], 0)
-    places = nowhere if tokens.places is None else tokens.places
-    return cast(Batch, (*batch, places, *tokens.raw))
+    """Returns a batch with the points of functions, scores and what embedding networks see, as far as there are any."""
+    return cast(Batch, (*batch, tokens.places, tokens.scores, *tokens.raw))
 
 
 def _mean_tokens(compiled: Compiled, exists: Tensor | None) -> int:

@@ -19,7 +19,6 @@ from torch import Tensor
 from simgraph.compile.edges import EdgeList
 from simgraph.compile.masks import ABSENT, LATENT
 from simgraph.processor import workers
-from simgraph.simformer import Denoiser
 from simgraph.train.compaction import sparse
 from simgraph.train.embedding import Learner
 
@@ -30,10 +29,10 @@ _PARTS = 2
 _MORE_PARTS = 6
 """Parts of a batch whose rows differ much in how many tokens they have: each part holds rows of like size."""
 
-Batch = tuple[Tensor, Tensor, Tensor, Tensor, Tensor | EdgeList, *tuple[Tensor, ...]]
+Batch = tuple[Tensor, Tensor, Tensor, Tensor, Tensor | EdgeList, Tensor | None, Tensor | None, *tuple[Tensor, ...]]
 """x_0, noise (rows, tokens, features), sigma (rows,), condition states (rows, tokens), masks (rows, tokens, tokens)
-or their lists of pairs; of a graph with functions, their points (rows, tokens, coordinates); and what embedding
-networks see."""
+or their lists of pairs; of a graph with functions, their points (rows, tokens, coordinates); scores (rows, tokens, 3)
+where some are known; and what embedding networks see."""
 
 
 class Workers:
@@ -49,7 +48,7 @@ class Workers:
         with workers(_PARTS) as pool:
             yield Workers(pool)
 
-    def losses(self, learner: Denoiser | Learner, batch: Batch, rows: int) -> Tensor:
+    def losses(self, learner: Learner, batch: Batch, rows: int) -> Tensor:
         """Returns the loss of each row, summed over its latent tokens, going through so many rows at a time."""
 
         @torch.no_grad()
@@ -60,14 +59,18 @@ class Workers:
         found = torch.cat(list(self.pool.map(part, _split(batch, rows))))
         return torch.empty_like(found).index_copy_(0, order, found)
 
-    def backward(self, learner: Denoiser | Learner, batch: Batch) -> float:
-        """Sets the gradients to those of the mean loss of a batch's latent tokens; returns that loss."""
+    def backward(self, learner: Learner, batch: Batch) -> float:
+        """Sets the gradients to those of the mean loss of a batch's latent tokens, about the least noisy targets.
+
+        Returns:
+            The plain loss, which can be compared with that on held-out traces.
+        """
         parameters = list(learner.parameters())
         count = _latents(batch)
 
         def part(pieces: Batch) -> tuple[float, tuple[Tensor | None, ...]]:
-            loss = learner.loss(*pieces).sum() / count
-            return loss.item(), torch.autograd.grad(loss, parameters, allow_unused=True)
+            plain, aimed = (loss.sum() / count for loss in learner.losses(*pieces))
+            return plain.item(), torch.autograd.grad(aimed, parameters, allow_unused=True)
 
         parts = _MORE_PARTS if _packs(batch) else _PARTS
         pieces = _split(_by_size(batch)[0], -(-len(batch[0]) // parts))
@@ -94,11 +97,13 @@ def _by_size(batch: Batch) -> tuple[Batch, Tensor]:
     if not _packs(batch):
         return batch, torch.arange(len(batch[0]))
     order = (batch[3] != ABSENT).sum(1).argsort(descending=True, stable=True)
-    return cast(Batch, tuple(part[order] for part in batch)), order
+    return cast(Batch, tuple(None if part is None else part[order] for part in batch)), order
 
 
 def _split(batch: Batch, rows: int) -> Iterator[Batch]:
-    return zip(*(part.split(rows) for part in batch), strict=True)
+    count = -(-len(batch[0]) // rows)
+    parts = ([None] * count if part is None else part.split(rows) for part in batch)
+    return cast(Iterator[Batch], zip(*parts, strict=True))
 
 
 def _latents(batch: Batch) -> float:

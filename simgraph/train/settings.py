@@ -38,6 +38,7 @@ class Settings:
         architecture: Sizes of the network; None to choose by the number of tokens.
         small: Sizes of the network of a graph of up to 32 tokens, where none are named.
         noise: Distribution of noise levels.
+        scores: Whether targets are made less noisy by the densities that the graph states, where traces are its draws.
     """
 
     steps: int = 6000
@@ -55,6 +56,7 @@ class Settings:
     architecture: Architecture | None = None
     small: Architecture = field(default_factory=Architecture)
     noise: NoiseLevels = field(default_factory=NoiseLevels)
+    scores: bool = True
 
     def __post_init__(self) -> None:
         wholes = {name: getattr(self, name) for name in ("steps", "batch_size", "evaluations", "patience")}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -14,6 +14,7 @@ from simgraph.compile.layout import Tokens
 from simgraph.errors import SimgraphWarning, TracesError, warn
 from simgraph.traces import Traces
 from simgraph.train.ranges import Ranges
+from simgraph.train.scores import Scores
 
 __all__ = ["Fresh", "Stock"]
 
@@ -49,6 +50,7 @@ class Stock:
         fresh: Where traces come from that take the place of the oldest; None to keep those of the beginning.
         timed: Whether simulating takes a share of the time at most. Else the number of steps alone tells when fresh
             traces come, and the training is a function of its seed.
+        scored: Whether traces are joint draws of the graph, so that the scores of its densities hold for them.
 
     Attributes:
         tokens: The tokens of the traces that are in stock.
@@ -63,8 +65,11 @@ class Stock:
         fresh: Fresh | None = None,
         *,
         timed: bool = True,
+        scored: bool = False,
     ) -> None:
-        self.tokens = compiled.layout.tokenize_traces(traces, generator)
+        tokens = compiled.layout.tokenize_traces(traces, generator)
+        self._scores = Scores.of(compiled, traces, tokens.values) if scored and tokens.present.all() else None
+        self.tokens = self._with_scores(tokens, traces)
         self.ranges = Ranges.of(compiled, traces)
         self._compiled, self._fresh, self._generator, self._timed = compiled, fresh, generator, timed
         self._simulating, self._last = 0.0, fresh.seconds if fresh else 0.0
@@ -111,14 +116,18 @@ class Stock:
                     f"{name!r} has other values than the one it had in the first {self.ranges.count} traces,"
                     " and training took it for a constant."
                 )
-        fresh = self._compiled.layout.tokenize_traces(traces[: len(self.tokens)], self._generator)
+        traces = traces[: len(self.tokens)]
+        fresh = self._with_scores(self._compiled.layout.tokenize_traces(traces, self._generator), traces)
         rows = (self._renewals + torch.arange(len(fresh))) % len(self.tokens)
         for old, new in zip(_parts(self.tokens), _parts(fresh), strict=True):
             old[rows] = new
         self.ranges = self.ranges.joined(ranges)
 
+    def _with_scores(self, tokens: Tokens, traces: Traces) -> Tokens:
+        return tokens if self._scores is None else replace(tokens, scores=self._scores(traces, tokens.values))
+
 
 def _parts(tokens: Tokens) -> list[Tensor]:
     """Returns the tensors that tokens consist of."""
-    parts = (tokens.values, tokens.present, tokens.places, tokens.exists, *tokens.raw)
+    parts = (tokens.values, tokens.present, tokens.places, tokens.exists, tokens.scores, *tokens.raw)
     return [part for part in parts if part is not None]

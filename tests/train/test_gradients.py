@@ -9,6 +9,7 @@ from simgraph.compile.edges import EdgeList
 from simgraph.compile.masks import LATENT
 from simgraph.simformer import Architecture
 from simgraph.train.conditions import Conditions
+from simgraph.train.embedding import Learner
 from simgraph.train.fit import build
 from simgraph.train.gradients import Workers
 
@@ -20,7 +21,7 @@ def problem(graph, rows=7):
     traces = graph.simulate(rows + 20, seed=0, progress=False)
     compiled = compile(graph, traces).fit(traces)
     torch.manual_seed(0)
-    denoiser = build(compiled, SMALL)
+    denoiser = Learner(build(compiled, SMALL), compiled.layout)
     with torch.no_grad():
         for parameter in denoiser.parameters():
             parameter.add_(0.1 * torch.randn(parameter.shape, generator=generator))

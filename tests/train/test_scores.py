@@ -1,0 +1,276 @@
+"""Scores of traces are the slopes of their log density, and are there where that density is known and smooth."""
+
+from functools import cache
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from samples import TINY, mixed, pair, plated
+from schools import counted, schools
+from torch.distributions import (
+    Bernoulli,
+    Beta,
+    Exponential,
+    Gamma,
+    Independent,
+    MultivariateNormal,
+    Normal,
+    Poisson,
+    Uniform,
+)
+
+from simgraph import Graph, Settings, SimgraphWarning, compile, deterministic, fit, node, plate
+from simgraph.simformer import Architecture
+from simgraph.simformer.control import Control
+from simgraph.train.scores import Scores
+
+
+def prepared(graph, count=2000, seed=0):
+    """Returns traces, their tokens, the compiled graph, and what computes scores."""
+    traces = graph.simulate(count, seed=seed, progress=False)
+    compiled = compile(graph, traces).fit(traces)
+    values = compiled.layout.tokenize_traces(traces, torch.Generator().manual_seed(0)).values
+    return traces, values, compiled, Scores.of(compiled, traces, values)
+
+
+def known(graph, count=500):
+    """Returns the names of variables that have scores."""
+    _, _, compiled, scores = prepared(graph, count)
+    if scores is None:
+        return set()
+    part = next(iter(scores.parts.values()))
+    return {compiled.layout.tokens[slot][0] for slot in part.slots[part.known].tolist()}
+
+
+def narrow():
+    """A position in a box, a positive scale, and readings whose law depends on both."""
+    reading = plate("reading", 2)
+
+    @node
+    def place():
+        return Uniform(-torch.ones(2), 2 * torch.ones(2))
+
+    @node
+    def scale():
+        return Gamma(3.0, 5.0)
+
+    @node(plates=reading)
+    def value(place, scale):
+        return MultivariateNormal(place.sin(), scale_tril=torch.diag(torch.stack([scale, 0.3 + 0 * scale])))
+
+    @node
+    def hit(place):
+        return Bernoulli(logits=3 * place[0])
+
+    return Graph(place, scale, value, hit)
+
+
+def test_scores_are_slopes_of_the_log_density_of_tokens():
+    traces, values, compiled, scores = prepared(narrow())
+    found = scores(traces[:20], values[:20]).double()
+    layout, step = compiled.layout, 1e-4
+
+    def density(tokens):
+        numbers = {name: layout.detokenize(name, tokens[:, layout.slots(name)]) for name in layout.names}
+        shapes = {name: (len(tokens), *layout.tokenizers[name].variable.shape) for name in layout.names}
+        numbers = {name: numbers[name].reshape(shapes[name]) for name in numbers}
+        scale = sum(layout.log_scale(name, numbers[name]).sum(1) for name in ("place", "scale", "value"))
+        numbers["hit"] = torch.from_numpy(traces["hit"][: len(tokens)])
+        return narrow_graph.log_prob({name: value.numpy() for name, value in numbers.items()}) - scale
+
+    narrow_graph, tokens = compiled.graph, values[:20].double()
+    for slot in range(7):
+        ends = tokens.clone(), tokens.clone()
+        ends[0][:, slot, 0] -= step
+        ends[1][:, slot, 0] += step
+        low, middle, high = density(ends[0]), density(tokens), density(ends[1])
+        inside = (found[:, slot, 1] < 1e3).numpy()  # away from where the density falls to its edge
+        assert inside.sum() > 5
+        slope, curve = (high - low) / (2 * step), (high - 2 * middle + low) / step**2
+        assert np.allclose(found[inside, slot, 0], slope[inside], rtol=1e-3, atol=1e-3)
+        assert (found[inside, slot, 1] >= 0.99 * curve[inside].abs()).all()
+    assert found[:, 7, 1].isinf().all()
+    assert (found[:, 7, [0, 2]] == 0).all()
+
+
+def test_the_precision_changes_as_it_says():
+    traces, values, _, scores = prepared(narrow())
+    few, step = traces[:50], 1e-4
+    part = next(iter(scores.parts.values()))
+    z, others = part.coordinates(values[:50]), scores._values(few, np.arange(50), ())
+    found = part.local(z, others)
+    for column in range(z.shape[1]):
+        moved = step * torch.eye(z.shape[1], dtype=torch.float64)[column]
+        low, high = (part.local(z + sign * moved, others)[:, column, 1] for sign in (-1, 1))
+        calm = found[:, column, 1] < 100
+        assert torch.allclose(found[calm, column, 2], ((high - low) / (2 * step))[calm], rtol=1e-3, atol=1e-3)
+
+
+@settings(max_examples=20)
+@given(sigma=st.floats(0.01, 10.0), seed=st.integers(0, 10))
+def test_what_they_add_to_targets_has_mean_zero(sigma, seed):
+    values, local = narrow_scores()
+    noise = torch.randn(values.shape[:2], generator=torch.Generator().manual_seed(seed))
+    added = Control(100)(noise, torch.full((len(values),), sigma), local, torch.zeros(8, dtype=torch.long)).detach()
+    seen = values[..., 0] + sigma * noise
+    for test in (torch.ones_like(seen), seen, seen.square().clamp_max(9), seen.roll(1, 1), seen * seen.roll(2, 1)):
+        moment = (added * test / (1 + sigma**2))[:, :7].double()
+        assert (moment.mean(0).abs() < 6 * moment.std(0) / len(moment) ** 0.5).all()
+
+
+@cache
+def narrow_scores():
+    """Returns tokens and their scores, the same for all examples."""
+    traces, values, _, scores = prepared(narrow(), 20_000)
+    return values, scores(traces, values)
+
+
+def test_every_smooth_family_has_scores():
+    @node
+    def rate():
+        return Gamma(2.0, 1.0)
+
+    @node
+    def share():
+        return Beta(2.0, 3.0)
+
+    @node
+    def wait(rate):
+        return Exponential(rate)
+
+    @node
+    def count(rate, share):
+        return Poisson(rate * share)
+
+    @node
+    def both(share):
+        return Independent(Normal(share * torch.ones(2), 1.0), 1)
+
+    assert known(Graph(rate, share, wait, count, both)) == {"rate", "share", "wait", "both"}
+
+
+def test_plates_have_scores_in_groups_of_independent_elements():
+    traces, values, compiled, scores = prepared(plated())
+    assert len(scores.parts[()].groups) == 2
+    found = scores(traces, values)
+    mu, effect, score = (torch.from_numpy(traces[name]).float() for name in ("mu", "effect", "score"))
+    scale = torch.exp(-compiled.layout.log_scale("mu", traces["mu"][:1])).float()
+    assert torch.allclose(found[:, 0, 0], scale[0, 0] * (-mu + (effect - mu[:, None]).sum(1)), atol=1e-3)
+    assert torch.allclose(found[:, 4:, 0] / found[:1, 4:, 0], (effect - score) / (effect - score)[:1], rtol=1e-3)
+
+
+@pytest.mark.parametrize("graph", [schools, counted])
+def test_of_plates_that_vary_each_size_has_its_own(graph):
+    traces, values, compiled, scores = prepared(graph, 1000)
+    assert set(scores.parts) == {(2,), (3,), (4,), (5,)}
+    found, exists = scores(traces, values), compiled.layout.within({"school": traces.sizes["school"]})
+    assert (found[..., 1].isfinite() == exists).all()
+    rows = np.flatnonzero(traces.sizes["school"] == 3)
+    mu, effect = traces["mu"][rows], traces["effect"][rows, :3]
+    scale = np.exp(-float(compiled.layout.log_scale("mu", traces["mu"][:1])))
+    assert np.allclose(found[rows, 0, 0], scale * (-mu + (effect - mu[:, None]).sum(1)), atol=1e-3)
+
+
+def test_densities_that_jump_have_none():
+    @node
+    def low():
+        return Normal(0.0, 1.0)
+
+    @node
+    def place(low):
+        return Uniform(low, low + 1)
+
+    @node
+    def cut():
+        return Normal(0.0, 1.0)
+
+    @node
+    def past(cut):
+        return Normal(torch.where(cut > 0.3, 1.0, 0.8), 1.0)
+
+    @node
+    def rounded():
+        return Normal(0.0, 1.0)
+
+    @node
+    def near(rounded):
+        return Normal(rounded.floor(), 1.0)
+
+    assert known(Graph(low, place, cut, past, rounded, near)) == {"past", "near"}
+
+
+def test_black_boxes_and_functions_have_none_and_give_none():
+    @node
+    def a():
+        return Normal(0.0, 1.0)
+
+    @node
+    def b(a):
+        return Normal(a, 1.0)
+
+    @node(shape=())
+    def box(b, rng):
+        return b + rng.normal()
+
+    @deterministic(shape=())
+    def twice(a):
+        return 2 * a
+
+    @node
+    def below(box):
+        return Normal(box, 1.0)
+
+    assert known(Graph(a, b, box, below)) == {"a", "below"}
+    assert known(Graph(a, twice)) == set()
+
+
+def test_categories_and_simplices_have_none():
+    assert known(mixed()) == {"width", "energy"}
+
+
+def test_traces_of_another_law_are_noticed():
+    @node
+    def theta():
+        return Normal(0.0, 1.5)
+
+    other = pair().replace(theta).simulate(2000, seed=0, progress=False)
+    compiled = compile(pair(), other).fit(other)
+    values = compiled.layout.tokenize_traces(other, torch.Generator().manual_seed(0)).values
+    with pytest.warns(SimgraphWarning, match="do not follow the density that the graph states for theta;"):
+        assert Scores.of(compiled, other, values) is None
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_traces_of_the_graph_are_not_doubted(seed):
+    assert prepared(narrow(), 3000, seed)[3] is not None
+
+
+def trained_error(scores, seed):
+    """Returns how far posterior means and spreads are from right ones after a short training on few traces."""
+    network = Architecture(width=16, depth=2, heads=2)
+    few = Settings(steps=400, batch_size=64, architecture=network, scores=scores, evaluations=5)
+    model = fit(pair(), num_simulations=150, seed=seed, preset=few, progress=False)
+    x = np.linspace(-1.5, 1.5, 9)
+    draws = model.given(x=x).sample("theta", num_samples=500, seed=0)
+    mean, sd = draws.mean(1), draws.std(1)
+    return float((mean - 0.8 * torch.from_numpy(x)).square().mean() + (sd - 0.2**0.5).square().mean())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_few_traces_teach_more_with_scores(seed):
+    assert trained_error(True, seed) < 0.6 * trained_error(False, seed)
+
+
+def test_only_joint_draws_have_scores(monkeypatch):
+    graph, asked = pair(), []
+    monkeypatch.setattr(Scores, "of", lambda *_: asked.append(True))
+    traces = graph.simulate(200, seed=0, progress=False)
+    fit(graph, traces, preset=TINY, progress=False)
+    assert asked == [True]
+    given = graph.simulate(given={"theta": np.linspace(-1, 1, 200)}, seed=0, progress=False)
+    fit(graph, given, preset=TINY, progress=False)
+    fit(graph, traces[:150], preset=TINY, progress=False)
+    assert asked == [True]
