@@ -160,14 +160,16 @@ def train(
     held = max(1, round(settings.validation * count))
     kept, held_out = traces[order[held:].numpy()], traces[order[:held].numpy()]
     compiled = compiled.fit(kept)
-    scored = settings.scores and sum(rows for _, _, rows in traces.sources) == count  # as drawn, none dropped
+    joint = sum(rows for _, _, rows in traces.sources) == count  # as the graph drew them, none dropped
+    scored = settings.scores and joint
     stock = Stock(compiled, kept, generator, fresh, timed=time_limit is not None, scored=scored)
     validation = compiled.layout.tokenize_traces(held_out, generator)
 
     with isolated():
         torch.manual_seed(integer_seed(seed, "weights"))
         learner = Learner(build(compiled, settings.architecture_for(len(compiled.layout))), compiled.layout)
-    run = _Run(compiled, learner, Conditions(compiled, queries), settings, generator, stock.tokens.exists)
+    conditions, scored = Conditions(compiled, queries), _mostly_scored(stock.tokens)
+    run = _Run(compiled, learner, conditions, settings, generator, stock.tokens.exists, scored)
     judge = _Validation(run, validation, torch_stream(seed, "validation"))
     best = copy.deepcopy(learner)
     history = History()
@@ -238,10 +240,11 @@ class _Run:
         settings: Settings,
         generator: torch.Generator,
         exists: Tensor | None = None,
+        scored: bool = False,
     ) -> None:
         self.compiled, self.learner, self.settings, self.generator = compiled, learner, settings, generator
         self.conditions = conditions
-        self.batch_size = settings.batch_for(_mean_tokens(compiled, exists))
+        self.batch_size = settings.batch_for(_mean_tokens(compiled, exists), scored)
         self.depth = learner.denoiser.network.architecture.depth
         self.pool = Pool(conditions, compiled, self.depth, generator)
         self.thinning = Thinning(conditions, compiled, self.depth)
@@ -347,6 +350,11 @@ def _whole(batch: tuple[Tensor, Tensor, Tensor, Tensor, Tensor | EdgeList], toke
 def _mean_tokens(compiled: Compiled, exists: Tensor | None) -> int:
     """Returns how many tokens traces have, on average."""
     return len(compiled.layout) if exists is None else max(1, round(float(exists.sum(1).float().mean())))
+
+
+def _mostly_scored(tokens: Tokens) -> bool:
+    """Tells whether scores of most tokens are known."""
+    return tokens.scores is not None and float(tokens.scores[..., 1].isfinite().float().mean()) > 0.5
 
 
 def _stalled(history: History, patience: int) -> bool:

@@ -24,7 +24,8 @@ class Settings:
 
     Attributes:
         steps: Number of optimiser steps.
-        batch_size: Traces per step; None for 256, more where a graph has few tokens and fewer where it has many.
+        batch_size: Traces per step; None for 256, more where a graph has few tokens and fewer where it has many, half
+            as many where the scores of most of them are known.
         matrix_lr: Peak learning rate of Muon, for the matrices inside the blocks.
         vector_lr: Peak learning rate of AdamW, for all else.
         weight_decay: Share of its length that a matrix loses in a step, in units of the learning rate.
@@ -41,7 +42,7 @@ class Settings:
         scores: Whether targets are made less noisy by the densities that the graph states, where traces are its draws.
     """
 
-    steps: int = 6000
+    steps: int = 12_000
     batch_size: int | None = None
     matrix_lr: float = 1e-2
     vector_lr: float = 2e-3
@@ -78,10 +79,15 @@ class Settings:
             if not 0 <= getattr(self, name) < 1:
                 raise DeclarationError(f"{name}={getattr(self, name)!r} is not a share below 1.")
 
-    def batch_for(self, tokens: int) -> int:
-        """Returns the traces per step where they have so many tokens: a step handles about 4 096 tokens, or fewer."""
+    def batch_for(self, tokens: int, scored: bool = False) -> int:
+        """Returns the traces per step where they have so many tokens: a step handles about 4 096 tokens, or fewer.
+
+        Where scores are known, targets are less noisy, and more steps of half as many traces are worth more.
+        """
+        if self.batch_size is not None:
+            return self.batch_size
         most = 512 if tokens <= FEW else 256  # of few tokens, twice the traces take little more time
-        return max(32, min(most, _STEP_TOKENS // tokens)) if self.batch_size is None else self.batch_size
+        return max(32, min(most, _STEP_TOKENS // tokens) // (2 if scored else 1))
 
     def architecture_for(self, tokens: int) -> Architecture:
         """Returns the sizes of the network for a graph of so many tokens.
@@ -121,7 +127,7 @@ def is_duration(value: object) -> bool:
 
 PRESETS = {
     "default": Settings(time_limit=345.0),
-    "thorough": Settings(steps=30_000, time_limit=2_640.0, small=Architecture(width=96, heads=6)),
+    "thorough": Settings(steps=60_000, time_limit=2_640.0, small=Architecture(width=96, heads=6)),
     "fast": Settings(steps=1000, batch_size=128, architecture=Architecture(width=32, depth=4, heads=4, widening=2)),
 }
 """``default``: some six minutes at most. ``thorough``: three quarters of an hour at most, for better answers. ``fast``:

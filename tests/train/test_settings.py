@@ -34,7 +34,13 @@ def test_graphs_of_more_tokens_get_smaller_batches_unless_a_size_is_set():
     sizes = [Settings().batch_for(tokens) for tokens in (1, 10, 30, 100, 10_000)]
     assert sizes == sorted(sizes, reverse=True)
     assert sizes[0] > sizes[-1] >= 1
-    assert {Settings(batch_size=7).batch_for(tokens) for tokens in (1, 10_000)} == {7}
+    assert {Settings(batch_size=7).batch_for(tokens, scored=True) for tokens in (1, 10_000)} == {7}
+
+
+def test_less_noisy_targets_get_batches_of_half_the_size():
+    for tokens in (1, 10, 30):
+        assert Settings().batch_for(tokens, scored=True) == Settings().batch_for(tokens) // 2
+    assert Settings().batch_for(10_000, scored=True) == Settings().batch_for(10_000)
 
 
 def test_graphs_of_many_tokens_get_a_smaller_network_unless_one_is_set():
