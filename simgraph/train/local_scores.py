@@ -13,7 +13,6 @@ never small where the slope is large, nor where the support ends.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -21,10 +20,11 @@ import torch
 from torch import Tensor
 
 from simgraph.compile import Compiled
-from simgraph.traces.conditional import Way, choose_way, log_density
+from simgraph.graph import Graph
+from simgraph.traces.conditional import Way, log_density
 from simgraph.train.smooth import smooth
 
-__all__ = ["LocalScores", "Values"]
+__all__ = ["LocalScores", "Values", "parents_of"]
 
 _KAPPA, _BETA = 5.0, 0.3
 """Constants of the precision: on SLCP, kappa from 2 to 30 and beta from 0.3 to 1 make little difference."""
@@ -42,21 +42,13 @@ Values = Mapping[str, Tensor]
 """Values (traces, *plate sizes, *event_shape) by name, float64 or int64."""
 
 
-@dataclass(frozen=True)
-class _Factor:
-    """A distribution node whose density matters, and how it is evaluated."""
-
-    name: str
-    way: Way
-
-
 class LocalScores:
     """Computes scores where all plates have one size.
 
     Args:
         compiled: The compiled graph, its tokenizers fitted.
-        names: Variables whose scores are asked for; they and their children are distribution nodes.
-        values: Some traces of all variables that are read: these, their children, and all parents of both.
+        names: Variables whose scores are asked for.
+        ways: How to evaluate these and their children, by name: distribution nodes all.
 
     Attributes:
         slots: The tokens of the variables, (tokens,).
@@ -64,16 +56,9 @@ class LocalScores:
         groups: Sets of known tokens in which none depends on another one, boolean (tokens,) each.
     """
 
-    def __init__(self, compiled: Compiled, names: Sequence[str], values: Values) -> None:
+    def __init__(self, compiled: Compiled, names: Sequence[str], ways: Mapping[str, Way]) -> None:
         assert compiled.graph is not None
-        self.graph, self.layout, self.names = compiled.graph, compiled.layout, names
-        involved = {*names, *(child for name in names for child in self.graph.children(name))}
-        few = _first(values, _FEW)
-        self.factors = [
-            _Factor(name, choose_way(self.graph[name], few[name], *self._parents(name, few)))
-            for name in self.graph.order
-            if name in involved
-        ]
+        self.graph, self.layout, self.names, self.ways = compiled.graph, compiled.layout, names, ways
         self.slots = torch.cat([torch.arange(len(self.layout))[self.layout.slots(name)] for name in names])
         self.known = torch.cat([self._varies(name) for name in names])
         self.groups: list[Tensor] = []
@@ -161,9 +146,8 @@ class LocalScores:
             values[name] = own[name] = tokenizer.detokenize(z[:, begin:stop].reshape(len(z), *shape))
             total = total - tokenizer.log_scale(own[name]).reshape(len(z), -1).sum(1)
             begin = stop
-        for factor in self.factors:
-            node = self.graph[factor.name]
-            total = total + log_density(node, values[factor.name], *self._parents(factor.name, values), factor.way)
+        for name, way in self.ways.items():
+            total = total + log_density(self.graph[name], values[name], *parents_of(self.graph, name, values), way)
         return total, own
 
     def _barrier(self, values: Values) -> Tensor:
@@ -187,10 +171,11 @@ class LocalScores:
         elements = int(np.prod(tokenizer.variable.plate_shape, dtype=int))
         return torch.from_numpy(tokenizer.statistics["constant"] == 0).repeat(elements)
 
-    def _parents(self, name: str, values: Values) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """Returns the values of a node's parents, and the plates of these, by parameter."""
-        pairs = self.graph[name].signature.parents
-        return {p: values[parent] for p, parent in pairs}, {p: self.graph[parent].plates for p, parent in pairs}
+
+def parents_of(graph: Graph, name: str, values: Values) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Returns the values of a node's parents, and the plates of these, by parameter."""
+    pairs = graph[name].signature.parents
+    return {p: values[parent] for p, parent in pairs}, {p: graph[parent].plates for p, parent in pairs}
 
 
 def _first(values: Values, count: int) -> dict[str, Tensor]:

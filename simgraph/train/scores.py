@@ -11,7 +11,7 @@ densities that jump: counts, bounds that move with a parent, thresholds.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -21,10 +21,11 @@ from simgraph.compile import Compiled
 from simgraph.compile.atoms import zones
 from simgraph.compile.elements import Elements
 from simgraph.compile.layout import Layout
-from simgraph.errors import SimgraphWarning, listed, warn
+from simgraph.errors import QueryError, SimgraphWarning, listed, warn
 from simgraph.graph import Graph
 from simgraph.traces import Traces
-from simgraph.train.local_scores import LocalScores, Values
+from simgraph.traces.conditional import Way, choose_way
+from simgraph.train.local_scores import LocalScores, Values, parents_of
 
 __all__ = ["Scores", "readable"]
 
@@ -33,6 +34,9 @@ _LEAST = 100
 
 _MOST_TOKENS, _MOST_GROUPS, _MOST_KINDS = 512, 64, 64
 """Known tokens, groups of such as depend on one another, and sizes of plates, beyond which scores take too long."""
+
+_FEW = 32
+"""Traces on which it is found out how to evaluate nodes."""
 
 _MANY = 2_000
 """Traces that are held against their density."""
@@ -64,18 +68,20 @@ class Scores:
 
     Args:
         compiled: The compiled graph, its tokenizers fitted.
-        names: Variables whose scores can be computed.
+        names: Variables whose scores are asked for.
+
+    Attributes:
+        parts: What computes scores, by the sizes of plates.
     """
 
-    def __init__(self, compiled: Compiled, names: list[str]) -> None:
+    def __init__(self, compiled: Compiled, names: Sequence[str]) -> None:
         assert compiled.graph is not None
-        self.compiled, self.names, graph = compiled, names, compiled.graph
-        involved = {*names, *(child for name in names for child in graph.children(name))}
-        self.read = sorted(involved | {parent for name in involved for parent in graph[name].parents})
+        self.compiled, graph = compiled, compiled.graph
+        factors = _factors(graph, names)
+        self.read = sorted(factors | {parent for name in factors for parent in graph[name].parents})
         axes = {plate for name in self.read for plate in compiled.layout.plates[name]}
         self.plates = [plate for plate in compiled.layout.ragged if plate in axes]
         self.parts: dict[Kind, LocalScores] = {}
-        self.jumping = torch.zeros(0, dtype=torch.long)
 
     @staticmethod
     def of(compiled: Compiled, traces: Traces, tokens: Tensor) -> Scores | None:
@@ -91,24 +97,41 @@ class Scores:
         """
         graph, layout = compiled.graph, compiled.layout
         names = [] if graph is None else readable(graph, layout)
-        if not names or len(tokens) < _LEAST:
+        count = sum(layout.slots(name).stop - layout.slots(name).start for name in names)
+        if not names or count > _MOST_TOKENS or len(tokens) < _LEAST:
             return None
         found = Scores(compiled, names)
-        kinds = sorted(found._kinds(traces), key=lambda kind: -len(kind[1]))  # the one with the most traces first
-        count = sum(layout.slots(name).stop - layout.slots(name).start for name in names)
-        if count > _MOST_TOKENS or len(kinds) > _MOST_KINDS:
+        try:
+            prepared = found._prepare(names, traces, tokens)
+        except Exception:  # densities are the user's code, and not all of them have second derivatives
             return None
+        return found if prepared and found._hold(traces[:_MANY], tokens[:_MANY]) else None
+
+    def _prepare(self, names: Sequence[str], traces: Traces, tokens: Tensor) -> bool:
+        """Finds out how to compute scores; returns whether there are any, and few enough of what takes time."""
+        kinds = sorted(self._kinds(traces), key=lambda kind: -len(kind[1]))  # the one with the most traces first
+        if len(kinds) > _MOST_KINDS:
+            return False
+        ways: dict[str, Way] = {}
+        jumping = torch.zeros(0, dtype=torch.long)
         for number, (kind, rows) in enumerate(kinds):
-            slots, values = found._slots(kind), found._values(traces, rows, kind)
-            part = LocalScores(compiled.sized(dict(zip(found.plates, kind, strict=True))), names, values)
-            own = tokens[rows][:, slots]
+            own, values = tokens[rows][:, self._slots(kind)], self._values(traces, rows, kind)
+            compiled = self.compiled.sized(dict(zip(self.plates, kind, strict=True)))
+            assert compiled.graph is not None
             if not number:
-                found.jumping = part.jumping(own, values)
-            part.find_groups(own, values, found.jumping)
-            if len(part.groups) > _MOST_GROUPS or not part.groups:
-                return None
-            found.parts[kind] = part
-        return found if found._hold(traces[:_MANY], tokens[:_MANY]) else None
+                ways = _ways(compiled.graph, _factors(compiled.graph, names), values)
+                names = [name for name in names if _factors(compiled.graph, [name]) <= set(ways)]
+                ways = {name: way for name, way in ways.items() if name in _factors(compiled.graph, names)}
+                if not names:
+                    return False
+            part = LocalScores(compiled, names, ways)
+            if not number:
+                jumping = part.jumping(own, values)
+            part.find_groups(own, values, jumping)
+            if not 0 < len(part.groups) <= _MOST_GROUPS:
+                return False
+            self.parts[kind] = part
+        return True
 
     def __call__(self, traces: Traces, tokens: Tensor) -> Tensor:
         """Returns g, lambda and its slope: float (traces, tokens, 3); 0, infinity and 0 where they are not known."""
@@ -169,3 +192,23 @@ class Scores:
             SimgraphWarning,
         )
         return False
+
+
+def _factors(graph: Graph, names: Iterable[str]) -> set[str]:
+    """Returns the nodes whose densities depend on variables: these and their children."""
+    return {factor for name in names for factor in (name, *graph.children(name))}
+
+
+def _ways(graph: Graph, names: set[str], values: Values) -> dict[str, Way]:
+    """Returns how nodes are evaluated, in topological order, of those that can be for many traces together."""
+    few = {name: value[:_FEW] for name, value in values.items()}
+    found = {}
+    for name in graph.order:
+        if name in names:
+            try:
+                way = choose_way(graph[name], few[name], *parents_of(graph, name, few))
+            except QueryError:  # its distribution has no log_prob
+                continue
+            if way.together:  # else it takes long, and numbers may be taken out of tensors on the way
+                found[name] = way
+    return found

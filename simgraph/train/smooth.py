@@ -1,8 +1,9 @@
-"""Finds jumps of a log density along single coordinates.
+"""Finds jumps of a log density along single coordinates, and slopes that are wrong.
 
 A gradient says nothing of a jump: it is the same on both sides. Along a line, the difference of two values is the
 integral of the slope, unless the function jumps between them; so cells in which the trapezoidal rule is off are halved
-until they are too short for anything but a jump to show.
+until they are too short for anything but a jump to show. Where the rule is off in most cells, the slope is not that of
+the function: a part of it was computed past autograd, in NumPy or from a detached tensor.
 """
 
 from __future__ import annotations
@@ -24,12 +25,15 @@ _HALVINGS = 24
 _JUMP = 1e-3
 """Difference of log densities that is a jump, where it remains in the shortest cell."""
 
+_WRONG = 0.1
+"""Error of the trapezoidal rule in the median cell, as a share of the difference, from which on slopes are wrong."""
+
 Function = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 """Maps points (points, coordinates) and their rows to values (points,) and gradients (points, coordinates)."""
 
 
 def smooth(function: Function, at: Tensor, columns: Tensor, low: Tensor, high: Tensor) -> Tensor:
-    """Tells along which coordinates a function has no jumps, as far as a few lines show.
+    """Tells along which coordinates a function has no jumps and its slope is right, as far as a few lines show.
 
     Args:
         function: The function; rows tell which of ``at`` a point is a neighbour of.
@@ -48,7 +52,9 @@ def smooth(function: Function, at: Tensor, columns: Tensor, low: Tensor, high: T
     values, slopes = _along(function, at, rows, line, places)
     left, right = places[:, :-1], places[:, 1:]
     ends = [values[:, :-1], values[:, 1:], slopes[:, :-1], slopes[:, 1:]]
-    worst = _error(left, right, ends).topk(_SUSPECTS, dim=1).indices
+    error = _error(left, right, ends)
+    right_slope = (error / (error + (ends[1] - ends[0]).abs()).clamp_min(1e-9)).median(1).values < _WRONG
+    worst = error.topk(_SUSPECTS, dim=1).indices
     left, right, *ends = (part.gather(1, worst) for part in (left, right, *ends))
     for _ in range(_HALVINGS):
         middle = (left + right) / 2
@@ -57,7 +63,7 @@ def smooth(function: Function, at: Tensor, columns: Tensor, low: Tensor, high: T
         later = _error(middle, right, second) > _error(left, middle, first)
         left, right = torch.where(later, middle, left), torch.where(later, right, middle)
         ends = [torch.where(later, b, a) for a, b in zip(first, second, strict=True)]
-    fine = values.isfinite().all(1) & (_error(left, right, ends) < _JUMP).all(1)
+    fine = values.isfinite().all(1) & right_slope & (_error(left, right, ends) < _JUMP).all(1)
     return fine.reshape(len(at), len(columns)).all(0)
 
 

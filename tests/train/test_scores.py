@@ -226,6 +226,56 @@ def test_black_boxes_and_functions_have_none_and_give_none():
     assert known(Graph(a, twice)) == set()
 
 
+class Silent(Normal):
+    """Draws that nobody can compute the density of."""
+
+    def log_prob(self, value):
+        raise NotImplementedError
+
+
+class Once(torch.autograd.Function):
+    """Something with a gradient, which has none itself."""
+
+    @staticmethod
+    def forward(ctx, x):
+        return x.clone()
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, gradient):
+        return gradient.clone()
+
+
+class Rough(Normal):
+    """A density without second derivatives."""
+
+    def log_prob(self, value):
+        return Once.apply(super().log_prob(value))
+
+
+@pytest.mark.parametrize(
+    "law",
+    [
+        lambda a: Silent(a, 1.0),
+        lambda a: Rough(a, torch.tensor(1.0)),
+        lambda a: Normal(a.detach(), 1.0),
+        lambda a: Normal(float(a), 1.0),
+        lambda a: Normal(1.0, 1.0) if a > 0 else Normal(-1.0, 1.0),
+    ],
+)
+def test_what_cannot_be_differentiated_has_none_and_trains_as_before(law):
+    @node
+    def a():
+        return Normal(0.0, 1.0)
+
+    @node
+    def b(a):
+        return law(a)
+
+    assert "a" not in known(Graph(a, b))
+    fit(Graph(a, b), num_simulations=200, preset=TINY, progress=False)
+
+
 def test_categories_and_simplices_have_none():
     assert known(mixed()) == {"width", "energy"}
 

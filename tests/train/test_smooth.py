@@ -38,6 +38,10 @@ def test_a_step_that_another_coordinate_moves_is_one_along_both():
     assert found(lambda z: -z.square().sum(1) + (z[:, 0] > z[:, 2]).double()) == [False, True, False]
 
 
+def test_a_slope_that_misses_a_part_is_wrong():
+    assert found(lambda z: -z.square().sum(1) - (z[:, 0] - 1).square().detach()) == [False, True, True]
+
+
 def test_where_a_density_ends_there_is_a_jump():
     def value(z):
         return torch.where(z[:, 2] < 2.7, 0.0 * z.sum(1), -torch.inf)
