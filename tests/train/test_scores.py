@@ -233,31 +233,10 @@ class Silent(Normal):
         raise NotImplementedError
 
 
-class Once(torch.autograd.Function):
-    """Something with a gradient, which has none itself."""
-
-    @staticmethod
-    def forward(ctx, x):
-        return x.clone()
-
-    @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx, gradient):
-        return gradient.clone()
-
-
-class Rough(Normal):
-    """A density without second derivatives."""
-
-    def log_prob(self, value):
-        return Once.apply(super().log_prob(value))
-
-
 @pytest.mark.parametrize(
     "law",
     [
         lambda a: Silent(a, 1.0),
-        lambda a: Rough(a, torch.tensor(1.0)),
         lambda a: Normal(a.detach(), 1.0),
         lambda a: Normal(float(a), 1.0),
         lambda a: Normal(1.0, 1.0) if a > 0 else Normal(-1.0, 1.0),
