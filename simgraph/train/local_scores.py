@@ -101,7 +101,8 @@ class LocalScores:
             for group in self.groups:
                 vector = group.double().expand_as(z)
                 found = (steep + _slope(score, z, vector).square()).sqrt() + barrier
-                change = _slope(found, z, vector)
+                change = torch.autograd.grad(found, z, vector, materialize_grads=True, retain_graph=True)[0]
+                found = found.detach()  # else the graphs of all groups stay in memory
                 precision, slope = torch.where(group, found, precision), torch.where(group, change, slope)
         return torch.stack([score, precision, slope], -1).detach()
 
@@ -159,7 +160,7 @@ class LocalScores:
             low, high = (torch.as_tensor(end).broadcast_to(value.shape[1:]) for end in (support.low, support.high))
             bounded = low.isfinite() & high.isfinite()
             low, high = torch.where(bounded, low, 0.0), torch.where(bounded, high, 1.0)
-            middle = ((low + high) / 2).unsqueeze(0)
+            middle = torch.where(bounded, (low + high) / 2, value[0]).unsqueeze(0)  # inside of the support
             width = (high - low) * tokenizer.log_scale(middle)[0].exp().reshape(low.shape)  # in units of tokens
             share = (value - low) / (high - low)
             near = (width * share).square().reciprocal() + (width * (1 - share)).square().reciprocal()

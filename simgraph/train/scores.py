@@ -103,9 +103,10 @@ class Scores:
         found = Scores(compiled, names)
         try:
             prepared = found._prepare(names, traces, tokens)
+            scores = found(traces[:_MANY], tokens[:_MANY]) if prepared else None
         except Exception:  # densities are the user's code, and not all of them have second derivatives
             return None
-        return found if prepared and found._hold(traces[:_MANY], tokens[:_MANY]) else None
+        return found if scores is not None and found._hold(scores, tokens[:_MANY]) else None
 
     def _prepare(self, names: Sequence[str], traces: Traces, tokens: Tensor) -> bool:
         """Finds out how to compute scores; returns whether there are any, and few enough of what takes time."""
@@ -167,12 +168,12 @@ class Scores:
         types = {name: np.float64 if array.dtype.kind == "f" else np.int64 for name, array in found.items()}
         return {name: torch.from_numpy(np.array(array, types[name])) for name, array in found.items()}
 
-    def _hold(self, traces: Traces, tokens: Tensor) -> bool:
+    def _hold(self, scores: Tensor, tokens: Tensor) -> bool:
         """Tells whether traces follow the densities; if not, the user should know.
 
         With phi = 1 / (1 + lambda), E[phi' + phi g] and E[(z phi)' + z phi g] are 0 under the density, for any phi.
         """
-        g, precision, slope = self(traces, tokens).double().unbind(-1)
+        g, precision, slope = scores.double().unbind(-1)
         z = tokens[..., 0].double()
         known = precision.isfinite()
         phi = 1 / (1 + precision)
