@@ -54,8 +54,8 @@ class Tokens:
         return len(self.values)
 
     def __getitem__(self, rows: Tensor | slice) -> Tokens:
-        some = (None if part is None else part[rows] for part in (self.places, self.exists, self.scores))
-        places, exists, scores = some
+        parts = (self.places, self.exists, self.scores)
+        places, exists, scores = (None if part is None else part[rows] for part in parts)
         raw = tuple(part[rows] for part in self.raw)
         return Tokens(self.values[rows], self.present[rows], places, exists, raw, scores)
 

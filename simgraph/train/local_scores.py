@@ -80,9 +80,10 @@ class LocalScores:
         step = max(1, _NUMBERS // sum(value[0].numel() for value in values.values()))
         for begin in range(0, len(tokens), step):
             rows = slice(begin, begin + step)
-            local = self.local(self.coordinates(tokens[rows]), {name: value[rows] for name, value in values.items()})
+            part = {name: value[rows] for name, value in values.items()}
+            local = self.local(self.coordinates(tokens[rows]), part).float()
             fine = (local.isfinite().all(-1) & self.known).unsqueeze(-1)
-            found[rows, self.slots] = torch.where(fine, local.float(), found[rows, self.slots])
+            found[rows, self.slots] = torch.where(fine, local, found[rows, self.slots])
         return found
 
     def coordinates(self, tokens: Tensor) -> Tensor:
