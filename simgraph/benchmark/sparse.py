@@ -243,7 +243,7 @@ def _kept(run: Any, data: Any, batch_size: int) -> float:
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        loss = run.learner.loss(batch.values, torch.zeros_like(batch.values), torch.ones(batch_size), states, ready)
+        loss = run.learner.losses(batch.values, torch.zeros_like(batch.values), torch.ones(batch_size), states, ready)[0]
     kept = sum(storages.values()) + (_bytes(ready) if isinstance(ready, Bags) else 0)
     assert loss.requires_grad
     return kept / states.numel()

@@ -53,6 +53,11 @@ class Tokens:
     def __len__(self) -> int:
         return len(self.values)
 
+    @property
+    def whole(self) -> bool:
+        """Whether all tokens that exist have a value."""
+        return bool((self.present if self.exists is None else self.present | ~self.exists).all())
+
     def __getitem__(self, rows: Tensor | slice) -> Tokens:
         parts = (self.places, self.exists, self.scores)
         places, exists, scores = (None if part is None else part[rows] for part in parts)

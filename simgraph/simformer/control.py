@@ -33,9 +33,6 @@ _KNOTS = 12
 _MOST = 1.3
 """Largest weight."""
 
-_PACE = 20.0
-"""Weights are to be found in fewer steps than those of the network."""
-
 
 class Control(nn.Module):
     """What is added to the targets of tokens whose score is known.
@@ -48,7 +45,7 @@ class Control(nn.Module):
         super().__init__()
         levels = torch.linspace(math.log(SIGMA_MIN), math.log(SIGMA_MAX), _KNOTS)
         begin = (1 / (1 + (2 * levels).exp())).clamp(0.02, 0.98)  # as for a law of the token's own width
-        self.shares = nn.Parameter(torch.logit(begin).repeat(identifiers, 1) / _PACE)
+        self.shares = nn.Parameter(torch.logit(begin).repeat(identifiers, 1))
 
     def forward(self, noise: Tensor, sigma: Tensor, scores: Tensor, ids: Tensor) -> Tensor:
         """Returns w t / c_out (see :mod:`simgraph.simformer.schedule`), (batch, tokens).
@@ -71,7 +68,7 @@ class Control(nn.Module):
         place = (unit * (_KNOTS - 1)).clamp(0, _KNOTS - 1)
         below = place.long().clamp_max(_KNOTS - 2)
         part = (place - below).unsqueeze(1)
-        table = _MOST * (_PACE * self.shares).sigmoid()
+        table = _MOST * self.shares.sigmoid()
         ids = ids.expand(len(sigma), -1)
         first, second = (table[ids, (below + step).unsqueeze(1)] for step in (0, 1))
         return torch.lerp(first, second, part)

@@ -40,20 +40,6 @@ class Learner(nn.Module):
         self._packs = len(layout.widths) <= _MOST_IDENTIFIERS
         self.axes = [len(own.variable.plate_shape) for own in embedded.values()]
 
-    def loss(
-        self,
-        x_0: Tensor,
-        noise: Tensor,
-        sigma: Tensor,
-        states: Tensor,
-        mask: Mask,
-        places: Tensor | None = None,
-        scores: Tensor | None = None,
-        *raw: Tensor,
-    ) -> Tensor:
-        """Returns the denoising loss of each token that is present, (batch, most); arguments as of :meth:`losses`."""
-        return self.losses(x_0, noise, sigma, states, mask, places, None, *raw)[0]
-
     def losses(
         self,
         x_0: Tensor,

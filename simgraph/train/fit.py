@@ -49,6 +49,9 @@ _LEAST_TRACES = 10
 _FEW_STEPS = 300
 """After fewer, draws stray beyond the prior's range, and look fine otherwise: users should hear of it."""
 
+_PACE = 20.0
+"""Weights of scores are to be found in fewer steps than those of the network."""
+
 _VALIDATION_COPIES = 4096
 """Held-out traces are repeated up to so many rows, each with a condition, a noise level and noise of its own."""
 
@@ -161,8 +164,10 @@ def train(
     kept, held_out = traces[order[held:].numpy()], traces[order[:held].numpy()]
     compiled = compiled.fit(kept)
     joint = sum(rows for _, _, rows in traces.sources) == count  # as the graph drew them, none dropped
-    scored = settings.scores and joint
-    stock = Stock(compiled, kept, generator, fresh, timed=time_limit is not None, scored=scored)
+    scoring = settings.scoring if joint else 0.0
+    stock = Stock(
+        compiled, kept, generator, fresh, timed=time_limit is not None, scoring=scoring, progress=progress
+    )
     validation = compiled.layout.tokenize_traces(held_out, generator)
 
     with isolated():
@@ -253,6 +258,8 @@ class _Run:
         self.averaged = AveragedModel(learner, multi_avg_fn=partial(_averaged, settings.ema))
         matrices = learner.denoiser.network.matrices()
         known = {id(matrix) for matrix in matrices}
+        shares = list(learner.control.parameters())
+        known |= {id(parameter) for parameter in shares}
         self.rest: list[nn.Parameter] = [p for p in learner.parameters() if id(p) not in known]
         half = len(matrices) // 2  # the two halves take their steps side by side
         decay = settings.weight_decay
@@ -260,8 +267,9 @@ class _Run:
             Muon(matrices[:half], lr=settings.matrix_lr, weight_decay=decay),
             Muon(matrices[half:], lr=settings.matrix_lr, weight_decay=decay),
             torch.optim.AdamW(self.rest, lr=settings.vector_lr, weight_decay=0.0, fused=True),
+            torch.optim.AdamW(shares, lr=_PACE * settings.vector_lr, weight_decay=0.0, fused=True),
         ]
-        self.peaks = [settings.matrix_lr, settings.matrix_lr, settings.vector_lr]
+        self.peaks = [settings.matrix_lr, settings.matrix_lr, settings.vector_lr, _PACE * settings.vector_lr]
         self.levels = Levels(settings.noise)
 
     def set_rate(self, spent: float) -> float:
@@ -296,7 +304,7 @@ class _Run:
             states, masks = self.pools.draw(others)
         if batch.exists is not None:
             states, masks = self.thinning(states, masks, batch.exists, self.generator)
-        if (batch.present if batch.exists is None else batch.present | ~batch.exists).all():
+        if batch.whole:
             return states, masks
         states = self.conditions.fitting(states, batch.present)
         return states, self.compiled.rule.masks(states, self.depth, others)

@@ -53,7 +53,7 @@ class Workers:
 
         @torch.no_grad()
         def part(pieces: Batch) -> Tensor:
-            return learner.loss(*pieces).sum(1)
+            return learner.losses(*pieces)[0].sum(1)
 
         batch, order = _by_size(batch)
         found = torch.cat(list(self.pool.map(part, _split(batch, rows))))

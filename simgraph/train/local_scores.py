@@ -12,6 +12,7 @@ never small where the slope is large, nor where the support ends.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -24,19 +25,23 @@ from simgraph.graph import Graph
 from simgraph.traces.conditional import Way, log_density
 from simgraph.train.smooth import smooth
 
-__all__ = ["LocalScores", "Values", "parents_of"]
+__all__ = ["LocalScores", "Values", "nothing", "parents_of"]
 
 _KAPPA, _BETA = 5.0, 0.3
 """Constants of the precision: on SLCP, kappa from 2 to 30 and beta from 0.3 to 1 make little difference."""
 
-_FEW = 32
-"""Traces on which it is found out how to evaluate nodes, and which tokens depend on one another."""
+_BYTES = 2**28
+"""Memory that the graphs of traces which are evaluated together may take."""
 
-_LINES = 4
+_MOST_ROWS = 10_000
+_FEW_ROWS, _TIMED_ROWS = 4, 64
+"""Traces of which the memory is measured, and the time."""
+
+_LINES = 48
 """Traces through which lines are drawn in search of jumps."""
 
-_NUMBERS = 100_000
-"""Numbers of traces that are evaluated together."""
+_PLAIN_LINES, _MOST_DISTINCT, _MOST_COLUMNS = 8, 8, 32
+"""Of these the first ones, and how many values of each column of whole numbers, and how many columns, are seen to."""
 
 Values = Mapping[str, Tensor]
 """Values (traces, *plate sizes, *event_shape) by name, float64 or int64."""
@@ -49,49 +54,67 @@ class LocalScores:
         compiled: The compiled graph, its tokenizers fitted.
         names: Variables whose scores are asked for.
         ways: How to evaluate these and their children, by name: distribution nodes all.
+        without: Identifiers of tokens that are to have no scores.
 
     Attributes:
         slots: The tokens of the variables, (tokens,).
+        ids: Their identifiers.
         known: Which of these have scores; those of constants have none.
         groups: Sets of known tokens in which none depends on another one, boolean (tokens,) each.
     """
 
-    def __init__(self, compiled: Compiled, names: Sequence[str], ways: Mapping[str, Way]) -> None:
+    def __init__(
+        self, compiled: Compiled, names: Sequence[str], ways: Mapping[str, Way], without: Sequence[int] = ()
+    ) -> None:
         assert compiled.graph is not None
         self.graph, self.layout, self.names, self.ways = compiled.graph, compiled.layout, names, ways
         self.slots = torch.cat([torch.arange(len(self.layout))[self.layout.slots(name)] for name in names])
-        self.known = torch.cat([self._varies(name) for name in names])
-        self.groups: list[Tensor] = []
+        self.ids = self.layout.ids[self.slots]
+        varies = torch.cat([self._varies(name) for name in names])
+        self.known = varies & ~torch.isin(self.ids, torch.tensor(without, dtype=torch.long))
+        together = (compiled.families.members | compiled.families.parents)[:, self.slots].float()
+        self.groups = list(_independent(together.T @ together > 0, self.known))
 
-    @property
-    def ids(self) -> Tensor:
-        """Identifiers of the tokens, (tokens,)."""
-        return self.layout.ids[self.slots]
-
-    def __call__(self, tokens: Tensor, values: Values) -> Tensor:
-        """Returns g, lambda and its slope, float (traces, all tokens, 3): 0, infinity and 0 where they are not known.
+    def __call__(self, tokens: Tensor, values: Values) -> tuple[Tensor, Tensor]:
+        """Computes scores, none where they are not known, nor at the ends of supports, where what they add is 0.
 
         Args:
             tokens: All tokens of traces, (traces, tokens, width).
             values: What is read of these traces.
+
+        Returns:
+            g, lambda and its slope, float (traces, all tokens, 3): 0, infinity and 0 where there are none; and which
+            tokens are lost, (all tokens,), since some trace has no density or no slope.
         """
-        found = torch.zeros(*tokens.shape[:2], 3)
-        found[..., 1] = torch.inf
-        step = max(1, _NUMBERS // sum(value[0].numel() for value in values.values()))
-        for begin in range(0, len(tokens), step):
-            rows = slice(begin, begin + step)
-            part = {name: value[rows] for name, value in values.items()}
-            local = self.local(self.coordinates(tokens[rows]), part).float()
-            fine = (local.isfinite().all(-1) & self.known).unsqueeze(-1)
-            found[rows, self.slots] = torch.where(fine, local, found[rows, self.slots])
-        return found
+        found = nothing(*tokens.shape[:2])
+        local, density, edge = self.local(self.coordinates(tokens), values)
+        fine = local.isfinite().all(-1) & density.isfinite().unsqueeze(1)
+        lost = torch.zeros(tokens.shape[1], dtype=torch.bool)
+        lost[self.slots] = self.known & ~(fine | edge.any(1, keepdim=True)).all(0)
+        local = local.float()
+        fine = fine & local.isfinite().all(-1) & self.known & ~edge.any(1, keepdim=True)
+        found[:, self.slots] = torch.where(fine.unsqueeze(-1), local, found[:, self.slots])
+        return found, lost
 
     def coordinates(self, tokens: Tensor) -> Tensor:
         """Returns the tokens of the variables, float64 (traces, tokens), among all tokens (traces, tokens, width)."""
         return tokens[:, self.slots, 0].double()
 
-    def local(self, z: Tensor, values: Values) -> Tensor:
-        """Returns g, lambda and its slope of tokens z, float64 (traces, tokens, 3)."""
+    def local(
+        self, z: Tensor, values: Values, groups: Sequence[Tensor] | None = None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Computes scores of tokens.
+
+        Args:
+            z: The tokens, (traces, tokens).
+            values: What is read of these traces.
+            groups: The groups whose precision is asked for; all by default.
+
+        Returns:
+            g, lambda and its slope, float64 (traces, tokens, 3), where there is no precision 1 and 0; log densities
+            (traces,), but for terms that do not depend on the tokens; and which tokens lie at the very end of their
+            support, (traces, tokens).
+        """
         z = z.detach().requires_grad_(True)
         with torch.enable_grad():
             density, own = self._log_density(z, values)
@@ -99,43 +122,78 @@ class LocalScores:
             steep = 1 + (score.square() / _KAPPA).square()
             barrier = self._barrier(own)
             precision, slope = torch.ones_like(z), torch.zeros_like(z)
-            for group in self.groups:
+            for group in self.groups if groups is None else groups:
                 vector = group.double().expand_as(z)
                 found = (steep + _slope(score, z, vector).square()).sqrt() + barrier
                 change = torch.autograd.grad(found, z, vector, materialize_grads=True, retain_graph=True)[0]
                 found = found.detach()  # else the graphs of all groups stay in memory
                 precision, slope = torch.where(group, found, precision), torch.where(group, change, slope)
-        return torch.stack([score, precision, slope], -1).detach()
+        return torch.stack([score, precision, slope], -1).detach(), density.detach(), barrier.detach().isinf()
 
-    def jumping(self, tokens: Tensor, values: Values) -> Tensor:
-        """Returns identifiers of tokens along which the density jumps, as far as lines through a few traces show."""
-        z, few = self.coordinates(tokens), _first(values, _LINES)
-        different = torch.from_numpy(np.unique(self.ids.numpy(), return_index=True)[1])
+    def rows(self, tokens: Tensor, values: Values) -> int:
+        """Returns how many traces may be evaluated together, as far as memory goes."""
+        saved = 0
 
-        def function(points: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
-            points = points.detach().requires_grad_(True)
-            with torch.enable_grad():
-                density = self._log_density(points, {name: value[rows] for name, value in few.items()})[0]
-                return density.detach(), _slope(density, points).detach()
+        def count(tensor: Tensor) -> Tensor:
+            nonlocal saved
+            saved += tensor.nbytes
+            return tensor
 
-        return self.ids[different[~smooth(function, z[:_LINES], different, z.amin(0), z.amax(0))]]
+        with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
+            self.local(self.coordinates(tokens[:_FEW_ROWS]), _rows(values, slice(_FEW_ROWS)))
+        return max(1, min(_MOST_ROWS, _BYTES * _FEW_ROWS // max(saved, 1)))
 
-    def find_groups(self, tokens: Tensor, values: Values, without: Tensor) -> None:
-        """Finds which tokens depend on one another, so that the precisions of others are computed together.
+    def seconds(self, tokens: Tensor, values: Values) -> float:
+        """Returns how long a trace takes, measured."""
+        few = min(self.rows(tokens, values), _TIMED_ROWS, len(tokens))
+        started = time.perf_counter()
+        self.local(self.coordinates(tokens[:few]), _rows(values, slice(few)))
+        return (time.perf_counter() - started) / few
+
+    def rough(self, tokens: Tensor, values: Values, step: int) -> list[int]:
+        """Returns identifiers of tokens along which the density or the precision jumps, or its slope is wrong.
+
+        Lines through some traces show it. What is looked at is log p + log lambda.
 
         Args:
-            tokens: Tokens of some traces.
+            tokens: Tokens of all traces.
             values: What is read of them.
-            without: Identifiers of tokens that are to have no scores.
+            step: How many points are evaluated together.
         """
-        self.known = self.known & ~torch.isin(self.ids, without)
-        points = self.coordinates(tokens[:_FEW]).requires_grad_(True)
-        linked = torch.zeros(len(self.slots), len(self.slots), dtype=torch.bool)
-        with torch.enable_grad():
-            score = _slope(self._log_density(points, _first(values, _FEW))[0], points) + 0.0 * points
-            for number in self.known.nonzero().flatten().tolist():
-                linked[number] = (_slope(score[:, number], points) != 0).any(0)
-        self.groups = list(_independent(linked | linked.T, self.known))
+        z = self.coordinates(tokens)
+        through = _telling(z, values)
+        low, high = z.amin(0), z.amax(0)
+        z, values = z[through], _rows(values, through)
+        columns = torch.stack([self._of_each(number) for number in range(len(z))])  # (rows, identifiers)
+        grain = max(torch.finfo(way.floats).eps for way in self.ways.values())
+        found: set[int] = set()
+        for group in self.groups:
+            row, column = group[columns].nonzero().T
+            column = columns[row, column]
+
+            def function(line: Tensor, place: Tensor) -> tuple[Tensor, Tensor]:
+                parts = zip(line.split(step), place.split(step), strict=True)
+                pairs = [self._along(z, values, row[line], column[line], place, group) for line, place in parts]  # noqa: B023
+                return torch.cat([value for value, _ in pairs]), torch.cat([slope for _, slope in pairs])
+
+            fine = smooth(function, low[column], high[column], grain)
+            found |= set(self.ids[column[~fine]].tolist())
+        return sorted(found)
+
+    def _along(
+        self, z: Tensor, values: Values, row: Tensor, column: Tensor, place: Tensor, group: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Returns log p + log lambda and its slope, (points,), of traces that are moved along one token each."""
+        points = z[row].scatter(1, column.unsqueeze(1), place.unsqueeze(1))
+        local, density, _ = self.local(points, _rows(values, row), [group])
+        score, precision, slope = local.gather(1, column[:, None, None].expand(-1, 1, 3)).squeeze(1).unbind(-1)
+        return density + precision.log(), score + slope / precision
+
+    def _of_each(self, number: int) -> Tensor:
+        """Returns a known token of each identifier, (identifiers,): another one for another number."""
+        known = self.known.nonzero().flatten()
+        own = [known[self.ids[known] == identifier] for identifier in self.ids[known].unique()]
+        return torch.stack([tokens[number % len(tokens)] for tokens in own])
 
     def _log_density(self, z: Tensor, others: Values) -> tuple[Tensor, dict[str, Tensor]]:
         """Returns those terms of the log density of tokens that depend on z, (traces,), and the values of z by name."""
@@ -161,9 +219,9 @@ class LocalScores:
             low, high = (torch.as_tensor(end).broadcast_to(value.shape[1:]) for end in (support.low, support.high))
             bounded = low.isfinite() & high.isfinite()
             low, high = torch.where(bounded, low, 0.0), torch.where(bounded, high, 1.0)
-            middle = torch.where(bounded, (low + high) / 2, value[0]).unsqueeze(0)  # inside of the support
+            middle = torch.where(bounded, (low + high) / 2, value[0].detach()).unsqueeze(0)  # inside of the support
             width = (high - low) * tokenizer.log_scale(middle)[0].exp().reshape(low.shape)  # in units of tokens
-            share = (value - low) / (high - low)
+            share = torch.where(bounded, (value - low) / (high - low), 0.5)
             near = (width * share).square().reciprocal() + (width * (1 - share)).square().reciprocal()
             found.append(torch.where(bounded, _BETA * near, 0.0).reshape(len(value), -1))
         return torch.cat(found, 1)
@@ -174,14 +232,31 @@ class LocalScores:
         return torch.from_numpy(tokenizer.statistics["constant"] == 0).repeat(elements)
 
 
+def nothing(*shape: int) -> Tensor:
+    """Returns scores that are not known, (*shape, 3)."""
+    return torch.tensor([0.0, torch.inf, 0.0]).repeat(*shape, 1)
+
+
 def parents_of(graph: Graph, name: str, values: Values) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Returns the values of a node's parents, and the plates of these, by parameter."""
     pairs = graph[name].signature.parents
     return {p: values[parent] for p, parent in pairs}, {p: graph[parent].plates for p, parent in pairs}
 
 
-def _first(values: Values, count: int) -> dict[str, Tensor]:
-    return {name: value[:count] for name, value in values.items()}
+def _rows(values: Values, rows: Tensor | slice) -> Values:
+    return {name: value[rows] for name, value in values.items()}
+
+
+def _telling(z: Tensor, values: Values) -> Tensor:
+    """Returns some rows: such as have each value of whole numbers, or the ends of each token, and the first ones."""
+    wholes = [value.reshape(len(z), -1) for value in values.values() if not value.dtype.is_floating_point]
+    chosen = list(range(min(_PLAIN_LINES, len(z))))
+    for column in [column for whole in wholes for column in whole.T][:_MOST_COLUMNS]:
+        first = np.unique(column.numpy(), return_index=True)[1]
+        spread = np.linspace(0, len(first) - 1, min(len(first), _MOST_DISTINCT)).round().astype(int)
+        chosen += first[spread].tolist()
+    chosen += torch.cat([z.argmin(0), z.argmax(0)]).tolist()
+    return torch.tensor(list(dict.fromkeys(chosen))[:_LINES])
 
 
 def _slope(values: Tensor, at: Tensor, vector: Tensor | None = None) -> Tensor:

@@ -6,26 +6,30 @@ variables given the others have the same slope. Training uses it, and how fast i
 (:mod:`simgraph.simformer.control`).
 
 Tokens are left out whose variable, or a child of it, is a black box or a function of its parents, and such as have
-densities that jump: counts, bounds that move with a parent, thresholds.
+densities that jump: counts, bounds that move with a parent, thresholds. Those are found along lines
+(:mod:`simgraph.train.smooth`), and traces are held against what must be true of them (:mod:`simgraph.train.stein`).
 """
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
+from tqdm.auto import tqdm
 
 from simgraph.compile import Compiled
 from simgraph.compile.atoms import zones
 from simgraph.compile.elements import Elements
-from simgraph.compile.layout import Layout
+from simgraph.compile.layout import Layout, Tokens
 from simgraph.errors import QueryError, SimgraphWarning, listed, warn
 from simgraph.graph import Graph
 from simgraph.traces import Traces
 from simgraph.traces.conditional import Way, choose_way
-from simgraph.train.local_scores import LocalScores, Values, parents_of
+from simgraph.train.local_scores import LocalScores, Values, nothing, parents_of
+from simgraph.train.stein import astray, elsewhere
 
 __all__ = ["Scores", "readable"]
 
@@ -38,11 +42,8 @@ _MOST_TOKENS, _MOST_GROUPS, _MOST_KINDS = 512, 64, 64
 _FEW = 32
 """Traces on which it is found out how to evaluate nodes."""
 
-_MANY = 2_000
-"""Traces that are held against their density."""
-
-_DOUBT = 6.0
-"""Standard errors by which traces may miss what their density says."""
+_BAR_DELAY = 1.0
+"""Seconds after which there is a progress bar."""
 
 Kind = tuple[int, ...]
 """Sizes of the plates whose size varies."""
@@ -50,7 +51,7 @@ Kind = tuple[int, ...]
 
 def readable(graph: Graph, layout: Layout) -> list[str]:
     """Returns the variables whose scores can be computed, as far as the kinds of nodes tell."""
-    plain = {name for name in layout.names if graph[name].index is None and graph[name].kind != "constant"}
+    plain = {name for name in layout.names if graph[name].index is None}
     factors = {name for name in plain if graph[name].kind == "distribution" and set(graph[name].parents) <= plain}
     return [
         name
@@ -64,95 +65,145 @@ def readable(graph: Graph, layout: Layout) -> list[str]:
 
 
 class Scores:
-    """Computes scores of traces.
+    """Computes scores of traces, in the main thread, while no other one runs a graph's functions.
 
     Args:
         compiled: The compiled graph, its tokenizers fitted.
         names: Variables whose scores are asked for.
+        progress: Whether to show a progress bar where it takes long.
 
     Attributes:
         parts: What computes scores, by the sizes of plates.
+        rows: How many traces are evaluated together.
+        lost: Identifiers of tokens that have no scores after all, boolean (identifiers,).
     """
 
-    def __init__(self, compiled: Compiled, names: Sequence[str]) -> None:
+    def __init__(self, compiled: Compiled, names: Sequence[str], progress: bool = False) -> None:
         assert compiled.graph is not None
-        self.compiled, graph = compiled, compiled.graph
+        self.compiled, self.progress, graph = compiled, progress, compiled.graph
         factors = _factors(graph, names)
         self.read = sorted(factors | {parent for name in factors for parent in graph[name].parents})
-        axes = {plate for name in self.read for plate in compiled.layout.plates[name]}
+        axes = {plate for name in self.read for plate in compiled.layout.plates.get(name, ())}
         self.plates = [plate for plate in compiled.layout.ragged if plate in axes]
         self.parts: dict[Kind, LocalScores] = {}
+        self.rows = 1
+        self.lost = torch.zeros(len(compiled.layout.widths), dtype=torch.bool)
 
     @staticmethod
-    def of(compiled: Compiled, traces: Traces, tokens: Tensor) -> Scores | None:
-        """Prepares the scores of traces that are joint draws of the graph, none missing.
+    def of(
+        compiled: Compiled, traces: Traces, tokens: Tokens, seconds: float = torch.inf, progress: bool = False
+    ) -> tuple[Scores, Tensor] | None:
+        """Computes the scores of traces that are joint draws of the graph, none missing.
 
         Args:
             compiled: The compiled graph, its tokenizers fitted.
             traces: Traces.
-            tokens: Their tokens (traces, tokens, width).
+            tokens: Their tokens.
+            seconds: How long that may take, as far as it can be foreseen.
+            progress: Whether to show a progress bar.
 
         Returns:
-            What computes scores; None where none are known.
+            What computes scores of further traces, and the scores as :meth:`__call__` returns them; None where none are
+            known.
         """
         graph, layout = compiled.graph, compiled.layout
         names = [] if graph is None else readable(graph, layout)
         count = sum(layout.slots(name).stop - layout.slots(name).start for name in names)
         if not names or count > _MOST_TOKENS or len(tokens) < _LEAST:
             return None
-        found = Scores(compiled, names)
-        try:
-            prepared = found._prepare(names, traces, tokens)
-            scores = found(traces[:_MANY], tokens[:_MANY]) if prepared else None
-        except Exception:  # densities are the user's code, and not all of them have second derivatives
-            return None
-        return found if scores is not None and found._hold(scores, tokens[:_MANY]) else None
+        found = Scores(compiled, names, progress)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what torch or a user's code says at places where no trace is
+            try:
+                prepared = found._prepare(names, traces, tokens.values, seconds)
+            except Exception:  # densities are the user's code, and not all of them have second derivatives
+                return None
+            scores = found(traces, tokens.values) if prepared else nothing(*tokens.values.shape[:2])
+        found._check(scores, tokens)
+        return (found, scores) if scores[..., 1].isfinite().any() else None
 
-    def _prepare(self, names: Sequence[str], traces: Traces, tokens: Tensor) -> bool:
+    def __call__(self, traces: Traces, tokens: Tensor) -> Tensor:
+        """Returns g, lambda and its slope: float (traces, tokens, 3); 0, infinity and 0 where they are not known.
+
+        A token that some trace has no density or no slope of is lost, and so are all that share its identifier: what
+        is added to targets has mean zero only if it is there for all traces.
+        """
+        found, ids = nothing(*tokens.shape[:2]), self.compiled.layout.ids
+        with tqdm(total=len(tokens), desc="scores", unit="trace", delay=_BAR_DELAY, disable=not self.progress) as bar:
+            for kind, all_rows in self._kinds(traces):
+                if kind not in self.parts:  # sizes that came up among fresh traces alone
+                    continue
+                slots = self._slots(kind)
+                for rows in np.array_split(all_rows, -(-len(all_rows) // self.rows)):
+                    try:
+                        part, lost = self.parts[kind](tokens[rows][:, slots], self._values(traces, rows, kind))
+                    except Exception:  # a user's code can raise anything
+                        self.lost[:] = True
+                        return self.without_lost(found)
+                    found[torch.from_numpy(rows)[:, None], slots] = part
+                    self.lost[ids[slots[lost]]] = True
+                    bar.update(len(rows))
+        return self.without_lost(found)
+
+    def without_lost(self, scores: Tensor) -> Tensor:
+        """Returns scores (traces, tokens, 3) without those of lost tokens, in place."""
+        scores[:, self.lost[self.compiled.layout.ids]] = nothing(1)
+        return scores
+
+    def _prepare(self, names: Sequence[str], traces: Traces, tokens: Tensor, seconds: float) -> bool:
         """Finds out how to compute scores; returns whether there are any, and few enough of what takes time."""
         kinds = sorted(self._kinds(traces), key=lambda kind: -len(kind[1]))  # the one with the most traces first
         if len(kinds) > _MOST_KINDS:
             return False
-        ways: dict[str, Way] = {}
-        jumping = torch.zeros(0, dtype=torch.long)
-        for number, (kind, rows) in enumerate(kinds):
-            own, values = tokens[rows][:, self._slots(kind)], self._values(traces, rows, kind)
-            compiled = self.compiled.sized(dict(zip(self.plates, kind, strict=True)))
-            assert compiled.graph is not None
-            if not number:
-                ways = _ways(compiled.graph, _factors(compiled.graph, names), values)
-                names = [name for name in names if _factors(compiled.graph, [name]) <= set(ways)]
-                ways = {name: way for name, way in ways.items() if name in _factors(compiled.graph, names)}
-                if not names:
-                    return False
-            part = LocalScores(compiled, names, ways)
-            if not number:
-                jumping = part.jumping(own, values)
-            part.find_groups(own, values, jumping)
-            if not 0 < len(part.groups) <= _MOST_GROUPS:
-                return False
-            self.parts[kind] = part
+        kind, rows = kinds[0]
+        compiled = self._sized(kind)
+        assert compiled.graph is not None
+        own, values = tokens[rows][:, self._slots(kind)], self._values(traces, rows, kind)
+        ways = _ways(compiled.graph, _factors(compiled.graph, names), values)
+        names = [name for name in names if _factors(compiled.graph, [name]) <= set(ways)]
+        if not names:
+            return False
+        ways = {name: way for name, way in ways.items() if name in _factors(compiled.graph, names)}
+        part = LocalScores(compiled, names, ways)
+        if not 0 < len(part.groups) <= _MOST_GROUPS:
+            return False
+        self.rows = part.rows(own, values)
+        if part.seconds(own, values) * len(tokens) > seconds:
+            return False
+        rough = part.rough(own, values, self.rows)
+        self.parts = {kind: LocalScores(self._sized(kind), names, ways, rough) for kind, _ in kinds}
         return True
 
-    def __call__(self, traces: Traces, tokens: Tensor) -> Tensor:
-        """Returns g, lambda and its slope: float (traces, tokens, 3); 0, infinity and 0 where they are not known."""
-        found = torch.zeros(*tokens.shape[:2], 3)
-        found[..., 1] = torch.inf
-        for kind, rows in self._kinds(traces):
-            if kind not in self.parts:  # sizes that came up among fresh traces alone
-                continue
-            slots = self._slots(kind)
-            part = self.parts[kind](tokens[rows][:, slots], self._values(traces, rows, kind))
-            found[torch.from_numpy(rows)[:, None], slots] = part
-        return found
+    def _check(self, scores: Tensor, tokens: Tokens) -> None:
+        """Takes out scores that traces do not follow; if they follow another law, the user should know."""
+        layout, values = self.compiled.layout, tokens.values[..., 0]
+        off = astray(scores, values)
+        if not off.any():
+            return
+        wrong = elsewhere(scores, values)
+        self.lost[layout.ids[off]] = True
+        if wrong.any():
+            self.lost[:] = True
+            names = dict.fromkeys(layout.tokens[slot][0] for slot in wrong.nonzero().flatten().tolist())
+            warn(
+                f"the traces do not follow the density that the graph states for {listed(names)}; training goes by the"
+                " traces alone.\n"
+                "  Were they simulated by this very graph? Check as well that log_prob of the distributions is right.",
+                SimgraphWarning,
+            )
+        self.without_lost(scores)
 
     def _kinds(self, traces: Traces) -> Iterator[tuple[Kind, np.ndarray]]:
         """Yields the sizes of plates that vary, with the rows of the traces that have them."""
-        nothing = np.zeros((traces.num_simulations, 0), int)
-        sizes = np.stack([traces.sizes[plate] for plate in self.plates], 1) if self.plates else nothing
+        none = np.zeros((traces.num_simulations, 0), int)
+        sizes = np.stack([traces.sizes[plate] for plate in self.plates], 1) if self.plates else none
         kinds, which = np.unique(sizes, axis=0, return_inverse=True)
         for number, kind in enumerate(kinds.tolist()):
             yield tuple(kind), np.flatnonzero(which.reshape(-1) == number)
+
+    def _sized(self, kind: Kind) -> Compiled:
+        """Returns the compiled graph at these sizes."""
+        return self.compiled.sized(dict(zip(self.plates, kind, strict=True)))
 
     def _slots(self, kind: Kind) -> Tensor:
         """Returns the tokens that exist at these sizes."""
@@ -167,32 +218,6 @@ class Scores:
         }
         types = {name: np.float64 if array.dtype.kind == "f" else np.int64 for name, array in found.items()}
         return {name: torch.from_numpy(np.array(array, types[name])) for name, array in found.items()}
-
-    def _hold(self, scores: Tensor, tokens: Tensor) -> bool:
-        """Tells whether traces follow the densities; if not, the user should know.
-
-        With phi = 1 / (1 + lambda), E[phi' + phi g] and E[(z phi)' + z phi g] are 0 under the density, for any phi.
-        """
-        g, precision, slope = scores.double().unbind(-1)
-        z = tokens[..., 0].double()
-        known = precision.isfinite()
-        phi = 1 / (1 + precision)
-        change = -slope * phi.square()
-        moments = torch.stack([change + phi * g, phi + z * change + z * phi * g])
-        count = known.sum(0).clamp_min(1)
-        mean = moments.sum(1) / count
-        error = (moments.square().sum(1) / count - mean.square()).clamp_min(0).sqrt() / count**0.5
-        off = ((mean.abs() > _DOUBT * error) & (error > 0)).any(0)
-        if not off.any():
-            return True
-        names = dict.fromkeys(self.compiled.layout.tokens[slot][0] for slot in off.nonzero().flatten().tolist())
-        warn(
-            f"the traces do not follow the density that the graph states for {listed(names)}; training goes by the"
-            " traces alone.\n"
-            "  Were they simulated by this very graph? Check as well that log_prob of the distributions is right.",
-            SimgraphWarning,
-        )
-        return False
 
 
 def _factors(graph: Graph, names: Iterable[str]) -> set[str]:

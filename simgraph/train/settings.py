@@ -14,6 +14,9 @@ from simgraph.simformer.schedule import NoiseLevels
 __all__ = ["PRESETS", "Settings", "is_duration"]
 
 
+_SCORING_SHARE, _SCORING = 0.05, 30.0
+"""Share of a time limit, and seconds where there is none, that the scores of traces may take."""
+
 _STEP_TOKENS = 4096
 """Tokens that a step handles by default, so that thousands of steps stay within minutes for graphs of 20 tokens."""
 
@@ -39,7 +42,8 @@ class Settings:
         architecture: Sizes of the network; None to choose by the number of tokens.
         small: Sizes of the network of a graph of up to 32 tokens, where none are named.
         noise: Distribution of noise levels.
-        scores: Whether targets are made less noisy by the densities that the graph states, where traces are its draws.
+        scores: Whether targets are made less noisy by the densities that the graph states, where traces are its draws
+            and that takes no more than 5 % of the time limit to prepare, or half a minute where there is none.
     """
 
     steps: int = 12_000
@@ -75,6 +79,8 @@ class Settings:
             )
         if self.time_limit is not None and not is_duration(self.time_limit):
             raise DeclarationError(f"time_limit={self.time_limit!r} is not a positive number of seconds.")
+        if not isinstance(self.scores, bool):
+            raise DeclarationError(f"scores={self.scores!r} is neither True nor False.")
         for name in ("warmup", "validation"):
             if not 0 <= getattr(self, name) < 1:
                 raise DeclarationError(f"{name}={getattr(self, name)!r} is not a share below 1.")
@@ -88,6 +94,13 @@ class Settings:
             return self.batch_size
         most = 512 if tokens <= FEW else 256  # of few tokens, twice the traces take little more time
         return max(32, min(most, _STEP_TOKENS // tokens) // (2 if scored else 1))
+
+    @property
+    def scoring(self) -> float:
+        """Seconds that the scores of traces may take; 0 for none."""
+        if not self.scores:
+            return 0.0
+        return _SCORING if self.time_limit is None else _SCORING_SHARE * self.time_limit
 
     def architecture_for(self, tokens: int) -> Architecture:
         """Returns the sizes of the network for a graph of so many tokens.

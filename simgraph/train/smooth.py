@@ -1,14 +1,17 @@
-"""Finds jumps of a log density along single coordinates, and slopes that are wrong.
+"""Finds jumps of functions of one number, and slopes that are wrong.
 
 A gradient says nothing of a jump: it is the same on both sides. Along a line, the difference of two values is the
 integral of the slope, unless the function jumps between them; so cells in which the trapezoidal rule is off are halved
-until they are too short for anything but a jump to show. Where the rule is off in most cells, the slope is not that of
-the function: a part of it was computed past autograd, in NumPy or from a detached tensor.
+until they are too short for anything but a jump to show.
+
+Where the rule stays off, in proportion to the length of cells that are short already, the slope is not that of the
+function: a part of it was computed past autograd, in NumPy or from a detached tensor.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -19,65 +22,103 @@ _CELLS = 64
 """Cells of a line to begin with."""
 
 _SUSPECTS = 8
-"""Cells of a line that are halved."""
+"""Cells of a line that are halved, the worst."""
 
 _HALVINGS = 24
 _JUMP = 1e-3
-"""Difference of log densities that is a jump, where it remains in the shortest cell."""
+"""Difference of values that is a jump, where it remains in the shortest cell."""
 
-_WRONG = 0.1
-"""Error of the trapezoidal rule in the median cell, as a share of the difference, from which on slopes are wrong."""
+_PLACES, _SHORT, _SHORTER = 8, 2.0**-12, 2.0**-15
+"""Where slopes are looked at, and the lengths of cells there as a share of the line."""
+
+_WRONG, _FEW = 1e-3, 2
+"""Error of a slope of 1 that is too much, and the places of a line at which it may be: corners may lie there."""
 
 Function = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
-"""Maps points (points, coordinates) and their rows to values (points,) and gradients (points, coordinates)."""
+"""Maps numbers of lines and places on them to values and slopes, all of one shape (points,)."""
 
 
-def smooth(function: Function, at: Tensor, columns: Tensor, low: Tensor, high: Tensor) -> Tensor:
-    """Tells along which coordinates a function has no jumps and its slope is right, as far as a few lines show.
+class _Cells(NamedTuple):
+    """Cells of lines, all of one shape: the line, both ends, the values there, and the slopes."""
+
+    line: Tensor
+    left: Tensor
+    right: Tensor
+    low: Tensor
+    high: Tensor
+    first: Tensor
+    last: Tensor
+
+    @property
+    def errors(self) -> Tensor:
+        """By how much the trapezoidal rule misses the difference of values; infinite where that is no number."""
+        found = (self.high - self.low - (self.right - self.left) * (self.first + self.last) / 2).abs()
+        return torch.where(found.isnan(), torch.inf, found)
+
+    def at(self, chosen: Tensor) -> _Cells:
+        return _Cells(*(part[chosen] for part in self))
+
+    def worse_half(self, function: Function) -> _Cells:
+        """Returns the halves in which the rule is worse."""
+        middle = (self.left + self.right) / 2
+        value, slope = function(self.line, middle)
+        halves = (
+            self._replace(right=middle, high=value, last=slope),
+            self._replace(left=middle, low=value, first=slope),
+        )
+        later = halves[1].errors > halves[0].errors
+        return _Cells(*(torch.where(later, b, a) for a, b in zip(*halves, strict=True)))
+
+
+def smooth(function: Function, low: Tensor, high: Tensor, grain: float = 2.0**-52) -> Tensor:
+    """Tells which functions have no jumps and right slopes, as far as lines show.
 
     Args:
-        function: The function; rows tell which of ``at`` a point is a neighbour of.
-        at: Points (rows, coordinates), through each of which there is a line along each of the columns.
-        columns: Numbers of the coordinates (columns,).
-        low: Where lines begin, by coordinate (coordinates,).
-        high: Where they end.
+        function: The functions.
+        low: Where the line of each begins, (lines,).
+        high: Where it ends.
+        grain: Relative error of values.
 
     Returns:
-        Boolean (columns,).
+        Boolean (lines,).
     """
-    rows = torch.arange(len(at)).repeat_interleave(len(columns))
-    line = columns.repeat(len(at))
-    share = torch.linspace(0, 1, _CELLS + 1, dtype=at.dtype)
-    places = low[line, None] + (high - low)[line, None] * share  # lines, ends of cells
-    values, slopes = _along(function, at, rows, line, places)
-    left, right = places[:, :-1], places[:, 1:]
-    ends = [values[:, :-1], values[:, 1:], slopes[:, :-1], slopes[:, 1:]]
-    error = _error(left, right, ends)
-    right_slope = (error / (error + (ends[1] - ends[0]).abs()).clamp_min(1e-9)).median(1).values < _WRONG
-    worst = error.topk(_SUSPECTS, dim=1).indices
-    left, right, *ends = (part.gather(1, worst) for part in (left, right, *ends))
+    cells = _cells(function, low, high)
+    fine = (cells.low.isfinite() & cells.high.isfinite()).all(1) & _right_slopes(function, low, high, grain)
+    worst = cells.errors.topk(_SUSPECTS, dim=1).indices
+    cells = _Cells(*(part.gather(1, worst)[fine].flatten() for part in cells))
     for _ in range(_HALVINGS):
-        middle = (left + right) / 2
-        value, slope = _along(function, at, rows, line, middle)
-        first, second = [ends[0], value, ends[2], slope], [value, ends[1], slope, ends[3]]
-        later = _error(middle, right, second) > _error(left, middle, first)
-        left, right = torch.where(later, middle, left), torch.where(later, right, middle)
-        ends = [torch.where(later, b, a) for a, b in zip(first, second, strict=True)]
-    fine = values.isfinite().all(1) & right_slope & (_error(left, right, ends) < _JUMP).all(1)
-    return fine.reshape(len(at), len(columns)).all(0)
+        cells = cells.at(cells.errors > _JUMP)
+        if not len(cells.line):
+            break
+        cells = cells.worse_half(function)
+    fine[cells.line[cells.errors > _JUMP]] = False
+    return fine
 
 
-def _along(function: Function, at: Tensor, rows: Tensor, line: Tensor, places: Tensor) -> tuple[Tensor, Tensor]:
-    """Returns values and slopes along lines, both of the shape of the places (lines, places)."""
-    count = places.shape[1]
-    points = at[rows].repeat_interleave(count, 0)
-    index = line.repeat_interleave(count).unsqueeze(1)
-    points.scatter_(1, index, places.reshape(-1, 1))
-    values, gradients = function(points, rows.repeat_interleave(count))
-    return values.reshape(places.shape), gradients.gather(1, index).reshape(places.shape)
+def _cells(function: Function, low: Tensor, high: Tensor) -> _Cells:
+    """Returns the cells of all lines to begin with, (lines, cells) each."""
+    places = low[:, None] + (high - low)[:, None] * torch.linspace(0, 1, _CELLS + 1, dtype=low.dtype)
+    line = torch.arange(len(low)).unsqueeze(1).expand(places.shape)
+    values, slopes = (part.reshape(places.shape) for part in function(line.reshape(-1), places.reshape(-1)))
+    ends = [end for part in (places, values, slopes) for end in (part[:, :-1], part[:, 1:])]
+    return _Cells(line[:, 1:], *ends)
 
 
-def _error(left: Tensor, right: Tensor, ends: list[Tensor]) -> Tensor:
-    """Returns by how much the trapezoidal rule misses the difference of values; infinite where that is no number."""
-    found = (ends[1] - ends[0] - (right - left) * (ends[2] + ends[3]) / 2).abs()
-    return torch.where(found.isnan(), torch.inf, found)
+def _right_slopes(function: Function, low: Tensor, high: Tensor, grain: float) -> Tensor:
+    """Tells which slopes are right at nearly all places, (lines,).
+
+    Of right ones the error falls with the square of the length of a cell, of wrong ones it does not.
+    """
+    share = (torch.arange(_PLACES, dtype=low.dtype) + 0.4) / _PLACES
+    width = (high - low)[:, None]
+    begin = low[:, None] + width * share
+    line = torch.arange(len(low)).unsqueeze(1).expand(begin.shape)
+    parts = [function(line.reshape(-1), (begin + width * part).reshape(-1)) for part in (0.0, _SHORTER, _SHORT)]
+    (at, slope), *ends = [(value.reshape(begin.shape), slope.reshape(begin.shape)) for value, slope in parts]
+    shorter, short = (
+        ((value - at) / (width * part) - (slope + other) / 2).abs()
+        for part, (value, other) in zip((_SHORTER, _SHORT), ends, strict=True)
+    )
+    noise = 4 * grain * at.abs() / (width * _SHORTER)
+    wrong = (shorter > _WRONG * (1 + slope.abs()) + noise) & (shorter > short / 4)
+    return wrong.sum(1) < _FEW

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -50,7 +51,9 @@ class Stock:
         fresh: Where traces come from that take the place of the oldest; None to keep those of the beginning.
         timed: Whether simulating takes a share of the time at most. Else the number of steps alone tells when fresh
             traces come, and the training is a function of its seed.
-        scored: Whether traces are joint draws of the graph, so that the scores of its densities hold for them.
+        scoring: Seconds that it may take to compute the scores of the traces; 0 where traces are no joint draws of the
+            graph, so that those of its densities do not hold for them.
+        progress: Whether to show a progress bar for that.
 
     Attributes:
         tokens: The tokens of the traces that are in stock.
@@ -65,11 +68,16 @@ class Stock:
         fresh: Fresh | None = None,
         *,
         timed: bool = True,
-        scored: bool = False,
+        scoring: float = 0.0,
+        progress: bool = False,
     ) -> None:
-        tokens = compiled.layout.tokenize_traces(traces, generator)
-        self._scores = Scores.of(compiled, traces, tokens.values) if scored and tokens.present.all() else None
-        self.tokens = self._with_scores(tokens, traces)
+        self.tokens = compiled.layout.tokenize_traces(traces, generator)
+        self._scores: Scores | None = None
+        if scoring and self.tokens.whole:
+            found = Scores.of(compiled, traces, self.tokens, scoring, progress)
+            if found is not None:
+                self._scores, scores = found
+                self.tokens = replace(self.tokens, scores=scores)
         self.ranges = Ranges.of(compiled, traces)
         self._compiled, self._fresh, self._generator, self._timed = compiled, fresh, generator, timed
         self._simulating, self._last = 0.0, fresh.seconds if fresh else 0.0
@@ -117,14 +125,14 @@ class Stock:
                     " and training took it for a constant."
                 )
         traces = traces[: len(self.tokens)]
-        fresh = self._with_scores(self._compiled.layout.tokenize_traces(traces, self._generator), traces)
+        fresh = self._compiled.layout.tokenize_traces(traces, self._generator)
+        if self._scores is not None:
+            fresh = replace(fresh, scores=self._scores(traces, fresh.values))
+            self._scores.without_lost(cast(Tensor, self.tokens.scores))  # some may be lost by these traces
         rows = (self._renewals + torch.arange(len(fresh))) % len(self.tokens)
         for old, new in zip(_parts(self.tokens), _parts(fresh), strict=True):
             old[rows] = new
         self.ranges = self.ranges.joined(ranges)
-
-    def _with_scores(self, tokens: Tokens, traces: Traces) -> Tokens:
-        return tokens if self._scores is None else replace(tokens, scores=self._scores(traces, tokens.values))
 
 
 def _parts(tokens: Tokens) -> list[Tensor]:

@@ -12,7 +12,7 @@ def plain(identifiers=1):
     """Weights of one, as nearly as they come."""
     control = Control(identifiers)
     with torch.no_grad():
-        control.shares.fill_(math.log(1 / 0.3) / 20)
+        control.shares.fill_(math.log(1 / 0.3))
     return control
 
 

@@ -31,17 +31,18 @@ def prepared(graph, count=2000, seed=0):
     """Returns traces, their tokens, the compiled graph, and what computes scores."""
     traces = graph.simulate(count, seed=seed, progress=False)
     compiled = compile(graph, traces).fit(traces)
-    values = compiled.layout.tokenize_traces(traces, torch.Generator().manual_seed(0)).values
-    return traces, values, compiled, Scores.of(compiled, traces, values)
+    tokens = compiled.layout.tokenize_traces(traces, torch.Generator().manual_seed(0))
+    found = Scores.of(compiled, traces, tokens)
+    return traces, tokens.values, compiled, None if found is None else found[0]
 
 
 def known(graph, count=500):
     """Returns the names of variables that have scores."""
-    _, _, compiled, scores = prepared(graph, count)
+    traces, values, compiled, scores = prepared(graph, count)
     if scores is None:
         return set()
-    part = next(iter(scores.parts.values()))
-    return {compiled.layout.tokens[slot][0] for slot in part.slots[part.known].tolist()}
+    there = scores(traces, values)[..., 1].isfinite().any(0)
+    return {compiled.layout.tokens[slot][0] for slot in there.nonzero().flatten().tolist()}
 
 
 def narrow():
@@ -100,10 +101,10 @@ def test_the_precision_changes_as_it_says():
     few, step = traces[:50], 1e-4
     part = next(iter(scores.parts.values()))
     z, others = part.coordinates(values[:50]), scores._values(few, np.arange(50), ())
-    found = part.local(z, others)
+    found = part.local(z, others)[0]
     for column in range(z.shape[1]):
         moved = step * torch.eye(z.shape[1], dtype=torch.float64)[column]
-        low, high = (part.local(z + sign * moved, others)[:, column, 1] for sign in (-1, 1))
+        low, high = (part.local(z + sign * moved, others)[0][:, column, 1] for sign in (-1, 1))
         calm = found[:, column, 1] < 100
         assert torch.allclose(found[calm, column, 2], ((high - low) / (2 * step))[calm], rtol=1e-3, atol=1e-3)
 
@@ -266,9 +267,9 @@ def test_traces_of_another_law_are_noticed():
 
     other = pair().replace(theta).simulate(2000, seed=0, progress=False)
     compiled = compile(pair(), other).fit(other)
-    values = compiled.layout.tokenize_traces(other, torch.Generator().manual_seed(0)).values
+    tokens = compiled.layout.tokenize_traces(other, torch.Generator().manual_seed(0))
     with pytest.warns(SimgraphWarning, match="do not follow the density that the graph states for theta;"):
-        assert Scores.of(compiled, other, values) is None
+        assert Scores.of(compiled, other, tokens) is None
 
 
 @pytest.mark.parametrize("seed", range(5))

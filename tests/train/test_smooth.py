@@ -7,15 +7,17 @@ from simgraph.train.smooth import smooth
 
 def found(value):
     """Looks along three coordinates through two points."""
-
-    def function(points, rows):
-        points = points.detach().requires_grad_(True)
-        values = value(points)
-        return values.detach(), torch.autograd.grad(values.sum(), points)[0]
-
-    low, high = -2 * torch.ones(3, dtype=torch.float64), 3 * torch.ones(3, dtype=torch.float64)
     at = torch.tensor([[0.1, -0.4, 1.3], [1.0, 0.2, -1.1]], dtype=torch.float64)
-    return smooth(function, at, torch.arange(3), low, high).tolist()
+    row, column = torch.tensor([0, 0, 0, 1, 1, 1]), torch.tensor([0, 1, 2, 0, 1, 2])
+
+    def function(line, place):
+        points = at[row[line]].scatter(1, column[line, None], place[:, None]).requires_grad_(True)
+        values = value(points)
+        slopes = torch.autograd.grad(values.sum(), points)[0]
+        return values.detach(), slopes.gather(1, column[line, None]).squeeze(1)
+
+    ends = -2 * torch.ones(6, dtype=torch.float64), 3 * torch.ones(6, dtype=torch.float64)
+    return smooth(function, *ends).reshape(2, 3).all(0).tolist()
 
 
 def test_smooth_functions_have_no_jumps():
