@@ -138,7 +138,7 @@ def shares(
         for share in allowed:
             table = (torch.rand(4, tokens, tokens, generator=generator) < share) | torch.eye(tokens, dtype=torch.bool)
             noise, states = torch.randn(data.values.shape, generator=generator), torch.full((4, tokens), LATENT)
-            loss = partial(run.learner.loss, data.values, noise, torch.ones(4), states)
+            loss = partial(run.learner.denoiser.loss, data.values, noise, torch.ones(4), states)
             times: dict[str, list[float]] = {"tables": [], "lists": []}
             masks: dict[str, Tensor | EdgeList] = {"tables": table, "lists": EdgeList.of_dense(table)}
             with tuned():
@@ -243,7 +243,8 @@ def _kept(run: Any, data: Any, batch_size: int) -> float:
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        loss = run.learner.losses(batch.values, torch.zeros_like(batch.values), torch.ones(batch_size), states, ready)[0]
+        noise, sigma = torch.zeros_like(batch.values), torch.ones(batch_size)
+        loss, _ = run.learner.losses(batch.values, noise, sigma, states, ready)
     kept = sum(storages.values()) + (_bytes(ready) if isinstance(ready, Bags) else 0)
     assert loss.requires_grad
     return kept / states.numel()

@@ -165,9 +165,7 @@ def train(
     compiled = compiled.fit(kept)
     joint = sum(rows for _, _, rows in traces.sources) == count  # as the graph drew them, none dropped
     scoring = settings.scoring if joint else 0.0
-    stock = Stock(
-        compiled, kept, generator, fresh, timed=time_limit is not None, scoring=scoring, progress=progress
-    )
+    stock = Stock(compiled, kept, generator, fresh, timed=time_limit is not None, scoring=scoring, progress=progress)
     validation = compiled.layout.tokenize_traces(held_out, generator)
 
     with isolated():

@@ -23,7 +23,7 @@ from torch import Tensor
 from simgraph.compile import Compiled
 from simgraph.graph import Graph
 from simgraph.traces.conditional import Way, log_density
-from simgraph.train.smooth import smooth
+from simgraph.train.smooth import POINTS, smooth
 
 __all__ = ["LocalScores", "Values", "nothing", "parents_of"]
 
@@ -34,13 +34,16 @@ _BYTES = 2**28
 """Memory that the graphs of traces which are evaluated together may take."""
 
 _MOST_ROWS = 10_000
-_FEW_ROWS, _TIMED_ROWS = 4, 64
+_FEW_ROWS, _TIMED_ROWS = 4, 1000
 """Traces of which the memory is measured, and the time."""
 
-_LINES = 48
-"""Traces through which lines are drawn in search of jumps."""
+_LEAST_LINES, _MOST_LINES = 8, 48
+"""Traces through which lines are drawn along each token in search of jumps,"""
 
-_PLAIN_LINES, _MOST_DISTINCT, _MOST_COLUMNS = 8, 8, 32
+_LINES, _TRACES_FOR_LINE = 512, 10
+"""as many lines as that, or one for so many traces, if they are fewer."""
+
+_PLAIN_LINES, _MOST_DISTINCT, _MOST_COLUMNS = 4, 8, 32
 """Of these the first ones, and how many values of each column of whole numbers, and how many columns, are seen to."""
 
 Values = Mapping[str, Tensor]
@@ -100,9 +103,7 @@ class LocalScores:
         """Returns the tokens of the variables, float64 (traces, tokens), among all tokens (traces, tokens, width)."""
         return tokens[:, self.slots, 0].double()
 
-    def local(
-        self, z: Tensor, values: Values, groups: Sequence[Tensor] | None = None
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    def local(self, z: Tensor, values: Values, groups: Sequence[Tensor] | None = None) -> tuple[Tensor, Tensor, Tensor]:
         """Computes scores of tokens.
 
         Args:
@@ -140,15 +141,26 @@ class LocalScores:
             return tensor
 
         with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
-            self.local(self.coordinates(tokens[:_FEW_ROWS]), _rows(values, slice(_FEW_ROWS)))
+            # The graph of one group is freed before that of the next but one is made.
+            self.local(self.coordinates(tokens[:_FEW_ROWS]), _rows(values, slice(_FEW_ROWS)), self.groups[:2])
         return max(1, min(_MOST_ROWS, _BYTES * _FEW_ROWS // max(saved, 1)))
 
     def seconds(self, tokens: Tensor, values: Values) -> float:
-        """Returns how long a trace takes, measured."""
+        """Returns how long it takes to look for jumps, and to compute the scores of these traces: measured on a few."""
         few = min(self.rows(tokens, values), _TIMED_ROWS, len(tokens))
-        started = time.perf_counter()
-        self.local(self.coordinates(tokens[:few]), _rows(values, slice(few)))
-        return (time.perf_counter() - started) / few
+        z, values = self.coordinates(tokens[:few]), _rows(values, slice(few))
+        points = self._lines(len(tokens)) * len(self.ids[self.known].unique()) * POINTS
+        seconds = 0.0
+        for count, groups in ((points, self.groups[:1]), (len(tokens), self.groups)):
+            started = time.perf_counter()
+            self.local(z, values, groups)
+            seconds += (time.perf_counter() - started) / few * count
+        return seconds
+
+    def _lines(self, traces: int) -> int:
+        """Returns through how many of these traces there are lines."""
+        lines = min(_LINES, traces // _TRACES_FOR_LINE) // len(self.ids[self.known].unique())
+        return min(max(_LEAST_LINES, lines), _MOST_LINES, traces)
 
     def rough(self, tokens: Tensor, values: Values, step: int) -> list[int]:
         """Returns identifiers of tokens along which the density or the precision jumps, or its slope is wrong.
@@ -161,7 +173,7 @@ class LocalScores:
             step: How many points are evaluated together.
         """
         z = self.coordinates(tokens)
-        through = _telling(z, values)
+        through = _telling(z, values, self._lines(len(z)))
         low, high = z.amin(0), z.amax(0)
         z, values = z[through], _rows(values, through)
         columns = torch.stack([self._of_each(number) for number in range(len(z))])  # (rows, identifiers)
@@ -176,7 +188,7 @@ class LocalScores:
                 pairs = [self._along(z, values, row[line], column[line], place, group) for line, place in parts]  # noqa: B023
                 return torch.cat([value for value, _ in pairs]), torch.cat([slope for _, slope in pairs])
 
-            fine = smooth(function, low[column], high[column], grain)
+            fine = smooth(function, z[row, column], low[column], high[column], grain)
             found |= set(self.ids[column[~fine]].tolist())
         return sorted(found)
 
@@ -247,8 +259,8 @@ def _rows(values: Values, rows: Tensor | slice) -> Values:
     return {name: value[rows] for name, value in values.items()}
 
 
-def _telling(z: Tensor, values: Values) -> Tensor:
-    """Returns some rows: such as have each value of whole numbers, or the ends of each token, and the first ones."""
+def _telling(z: Tensor, values: Values, count: int) -> Tensor:
+    """Returns so many rows: the first ones, such as have each value of whole numbers, or the ends of each token."""
     wholes = [value.reshape(len(z), -1) for value in values.values() if not value.dtype.is_floating_point]
     chosen = list(range(min(_PLAIN_LINES, len(z))))
     for column in [column for whole in wholes for column in whole.T][:_MOST_COLUMNS]:
@@ -256,7 +268,7 @@ def _telling(z: Tensor, values: Values) -> Tensor:
         spread = np.linspace(0, len(first) - 1, min(len(first), _MOST_DISTINCT)).round().astype(int)
         chosen += first[spread].tolist()
     chosen += torch.cat([z.argmin(0), z.argmax(0)]).tolist()
-    return torch.tensor(list(dict.fromkeys(chosen))[:_LINES])
+    return torch.tensor(list(dict.fromkeys(chosen))[:count])
 
 
 def _slope(values: Tensor, at: Tensor, vector: Tensor | None = None) -> Tensor:

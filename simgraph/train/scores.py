@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 import numpy as np
 import torch
@@ -26,6 +27,7 @@ from simgraph.compile.elements import Elements
 from simgraph.compile.layout import Layout, Tokens
 from simgraph.errors import QueryError, SimgraphWarning, listed, warn
 from simgraph.graph import Graph
+from simgraph.processor.tuned import tuned
 from simgraph.traces import Traces
 from simgraph.traces.conditional import Way, choose_way
 from simgraph.train.local_scores import LocalScores, Values, nothing, parents_of
@@ -112,8 +114,7 @@ class Scores:
         if not names or count > _MOST_TOKENS or len(tokens) < _LEAST:
             return None
         found = Scores(compiled, names, progress)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # what torch or a user's code says at places where no trace is
+        with _quietly():
             try:
                 prepared = found._prepare(names, traces, tokens.values, seconds)
             except Exception:  # densities are the user's code, and not all of them have second derivatives
@@ -129,7 +130,8 @@ class Scores:
         is added to targets has mean zero only if it is there for all traces.
         """
         found, ids = nothing(*tokens.shape[:2]), self.compiled.layout.ids
-        with tqdm(total=len(tokens), desc="scores", unit="trace", delay=_BAR_DELAY, disable=not self.progress) as bar:
+        bar = tqdm(total=len(tokens), desc="scores", unit="trace", delay=_BAR_DELAY, disable=not self.progress)
+        with _quietly(), bar:
             for kind, all_rows in self._kinds(traces):
                 if kind not in self.parts:  # sizes that came up among fresh traces alone
                     continue
@@ -168,7 +170,7 @@ class Scores:
         if not 0 < len(part.groups) <= _MOST_GROUPS:
             return False
         self.rows = part.rows(own, values)
-        if part.seconds(own, values) * len(tokens) > seconds:
+        if part.seconds(own, values) * len(tokens) / len(own) > seconds:
             return False
         rough = part.rough(own, values, self.rows)
         self.parts = {kind: LocalScores(self._sized(kind), names, ways, rough) for kind, _ in kinds}
@@ -218,6 +220,14 @@ class Scores:
         }
         types = {name: np.float64 if array.dtype.kind == "f" else np.int64 for name, array in found.items()}
         return {name: torch.from_numpy(np.array(array, types[name])) for name, array in found.items()}
+
+
+@contextmanager
+def _quietly() -> Iterator[None]:
+    """Runs torch as it is fastest, without what it or a user's code says at places where no trace is."""
+    with tuned(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
 
 
 def _factors(graph: Graph, names: Iterable[str]) -> set[str]:

@@ -16,23 +16,26 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-__all__ = ["smooth"]
+__all__ = ["POINTS", "smooth"]
 
-_CELLS = 64
+_CELLS = 32
 """Cells of a line to begin with."""
 
-_SUSPECTS = 8
+_SUSPECTS = 4
 """Cells of a line that are halved, the worst."""
 
 _HALVINGS = 24
 _JUMP = 1e-3
 """Difference of values that is a jump, where it remains in the shortest cell."""
 
-_PLACES, _SHORT, _SHORTER = 8, 2.0**-12, 2.0**-15
-"""Where slopes are looked at, and the lengths of cells there as a share of the line."""
+_ASIDE, _SHORT, _SHORTER = 2.0**-6, 2.0**-12, 2.0**-15
+"""How far aside slopes are looked at a second time, and the lengths of cells there, as shares of the line."""
 
-_WRONG, _FEW = 1e-3, 2
-"""Error of a slope of 1 that is too much, and the places of a line at which it may be: corners may lie there."""
+_WRONG = 1e-3
+"""Error of a slope of 1 that is too much."""
+
+POINTS = _CELLS + 1 + 6
+"""Evaluations of each function, but for those in cells that are halved."""
 
 Function = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 """Maps numbers of lines and places on them to values and slopes, all of one shape (points,)."""
@@ -70,11 +73,12 @@ class _Cells(NamedTuple):
         return _Cells(*(torch.where(later, b, a) for a, b in zip(*halves, strict=True)))
 
 
-def smooth(function: Function, low: Tensor, high: Tensor, grain: float = 2.0**-52) -> Tensor:
+def smooth(function: Function, at: Tensor, low: Tensor, high: Tensor, grain: float = 2.0**-52) -> Tensor:
     """Tells which functions have no jumps and right slopes, as far as lines show.
 
     Args:
         function: The functions.
+        at: Where the slope of each is looked at, (lines,).
         low: Where the line of each begins, (lines,).
         high: Where it ends.
         grain: Relative error of values.
@@ -83,7 +87,7 @@ def smooth(function: Function, low: Tensor, high: Tensor, grain: float = 2.0**-5
         Boolean (lines,).
     """
     cells = _cells(function, low, high)
-    fine = (cells.low.isfinite() & cells.high.isfinite()).all(1) & _right_slopes(function, low, high, grain)
+    fine = (cells.low.isfinite() & cells.high.isfinite()).all(1) & _right_slopes(function, at, high - low, grain)
     worst = cells.errors.topk(_SUSPECTS, dim=1).indices
     cells = _Cells(*(part.gather(1, worst)[fine].flatten() for part in cells))
     for _ in range(_HALVINGS):
@@ -104,21 +108,20 @@ def _cells(function: Function, low: Tensor, high: Tensor) -> _Cells:
     return _Cells(line[:, 1:], *ends)
 
 
-def _right_slopes(function: Function, low: Tensor, high: Tensor, grain: float) -> Tensor:
-    """Tells which slopes are right at nearly all places, (lines,).
+def _right_slopes(function: Function, at: Tensor, length: Tensor, grain: float) -> Tensor:
+    """Tells which slopes are right, at a place of each line or a little aside of it, (lines,): a corner may lie there.
 
     Of right ones the error falls with the square of the length of a cell, of wrong ones it does not.
     """
-    share = (torch.arange(_PLACES, dtype=low.dtype) + 0.4) / _PLACES
-    width = (high - low)[:, None]
-    begin = low[:, None] + width * share
-    line = torch.arange(len(low)).unsqueeze(1).expand(begin.shape)
-    parts = [function(line.reshape(-1), (begin + width * part).reshape(-1)) for part in (0.0, _SHORTER, _SHORT)]
-    (at, slope), *ends = [(value.reshape(begin.shape), slope.reshape(begin.shape)) for value, slope in parts]
+    length = length[:, None]
+    begin = at[:, None] + length * torch.tensor([0.0, _ASIDE], dtype=at.dtype)
+    line = torch.arange(len(at)).unsqueeze(1).expand(begin.shape)
+    parts = [function(line.reshape(-1), (begin + length * part).reshape(-1)) for part in (0.0, _SHORTER, _SHORT)]
+    (value, slope), *ends = [(value.reshape(begin.shape), slope.reshape(begin.shape)) for value, slope in parts]
     shorter, short = (
-        ((value - at) / (width * part) - (slope + other) / 2).abs()
-        for part, (value, other) in zip((_SHORTER, _SHORT), ends, strict=True)
+        ((other - value) / (length * part) - (slope + end) / 2).abs()
+        for part, (other, end) in zip((_SHORTER, _SHORT), ends, strict=True)
     )
-    noise = 4 * grain * at.abs() / (width * _SHORTER)
+    noise = 4 * grain * value.abs() / (length * _SHORTER)
     wrong = (shorter > _WRONG * (1 + slope.abs()) + noise) & (shorter > short / 4)
-    return wrong.sum(1) < _FEW
+    return ~wrong.all(1)

@@ -16,8 +16,8 @@ from torch import Tensor
 
 __all__ = ["astray", "elsewhere"]
 
-_DOUBT = 6.0
-"""Standard errors by which a mean may miss 0."""
+_DOUBT, _SURE = 5.0, 6.0
+"""Standard errors by which a mean may miss 0, and from which on a user hears of it."""
 
 _LEAST = 100
 """Traces below which a mean tells nothing."""
@@ -69,7 +69,7 @@ def elsewhere(scores: Tensor, tokens: Tensor) -> Tensor:
         plain = window * (change + pull)[rows, number] + slope * weight[rows, number]
         first = z * plain + window * weight[rows, number]
         moments = torch.stack([plain, first])
-        found[number] = _far(moments.mean(1), moments.square().mean(1), rows.sum()).any()
+        found[number] = _far(moments.mean(1), moments.square().mean(1), rows.sum(), _SURE).any()
     return found
 
 
@@ -80,7 +80,7 @@ def _terms(scores: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     return precision.isfinite(), weight, -slope * weight.square(), weight * score
 
 
-def _far(mean: Tensor, square: Tensor, count: Tensor) -> Tensor:
+def _far(mean: Tensor, square: Tensor, count: Tensor, doubt: float = _DOUBT) -> Tensor:
     """Tells which means of so many values, given the means of their squares, lie farther from 0 than chance allows."""
     error = ((square - mean.square()).clamp_min(0.0) / count.clamp_min(1)).sqrt()
-    return (mean.abs() > _DOUBT * error) & (error > 0) & (count >= _LEAST)
+    return (mean.abs() > doubt * error) & (error > 0) & (count >= _LEAST)

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 import torch
 from curves import smooth
@@ -40,10 +42,12 @@ def generator():
     return torch_stream(0, "compaction")
 
 
-def prepared(graph):
+def prepared(graph, scored=False):
     traces = graph.simulate(40, seed=0, progress=False)
     compiled = sg.compile(graph, traces).fit(traces)
     tokens = compiled.layout.tokenize_traces(traces, generator())
+    if scored:
+        tokens = replace(tokens, scores=torch.rand(*tokens.values.shape[:2], 3, generator=generator()))
     learner = Learner(build(compiled, TINY.architecture), compiled.layout)
     randomised(learner).requires_grad_(True)
     run = _Run(compiled, learner, Conditions(compiled), TINY, generator(), tokens.exists)
@@ -53,9 +57,10 @@ def prepared(graph):
     return learner, _whole((tokens.values, noise, sigma, states, masks), tokens)
 
 
+@pytest.mark.parametrize("scored", [False, True])
 @pytest.mark.parametrize("graph", [smooth, groups], ids=["functions", "a plate"])
-def test_packed_rows_have_the_same_loss_and_gradients(graph, monkeypatch):
-    learner, batch = prepared(graph)
+def test_packed_rows_have_the_same_loss_and_gradients(graph, scored, monkeypatch):
+    learner, batch = prepared(graph, scored)
     parameters = list(learner.parameters())
     found = []
     for short in (1000, 2):

@@ -35,12 +35,12 @@ def problem(graph, rows=7):
 @pytest.mark.parametrize("rows", [1, 2, 7])
 def test_the_gradient_is_that_of_the_mean_loss_of_latent_tokens(graph, rows):
     denoiser, batch = problem(graph, rows)
-    expected = denoiser.loss(*batch).sum() / (batch[3] == LATENT).sum()
+    expected = denoiser.losses(*batch)[0].sum() / (batch[3] == LATENT).sum()
     gradients = torch.autograd.grad(expected, list(denoiser.parameters()), allow_unused=True)
     with Workers.start() as workers:
         loss = workers.backward(denoiser, batch)
         losses = workers.losses(denoiser, batch, 3)
-    assert torch.allclose(losses, denoiser.loss(*batch).sum(1), rtol=1e-5)
+    assert torch.allclose(losses, denoiser.losses(*batch)[0].sum(1), rtol=1e-5)
     assert loss == pytest.approx(expected.item(), rel=1e-5)
     for parameter, gradient in zip(denoiser.parameters(), gradients, strict=True):
         if gradient is None:
@@ -77,3 +77,23 @@ def test_masks_that_are_lists_give_the_same_gradient():
     for first, second in zip(found[0][1], found[1][1], strict=True):
         # Single precision, sums in another order.
         torch.testing.assert_close(first, second, rtol=1e-3, atol=1e-6)
+
+
+def test_what_is_learned_is_the_mean_of_less_noisy_targets():
+    """The aimed loss of a token is its error about x_0 + w t, in the units of the loss."""
+    learner, (x_0, noise, sigma, states, masks) = problem(plated())
+    scores = torch.rand(*x_0.shape[:2], 3, generator=torch.Generator().manual_seed(1))
+    plain, aimed = learner.losses(x_0, noise, sigma, states, masks, None, scores)
+    latent = states == LATENT
+    x = torch.where(latent.unsqueeze(-1), x_0 + sigma[:, None, None] * noise, x_0)
+    mean = learner.denoiser(x, sigma, states, masks)[..., 0]
+    scale = ((1 + sigma**2).sqrt() / sigma).unsqueeze(1)
+    added = learner.control(noise[..., 0], sigma, scores, learner.denoiser.ids) / scale
+    for loss, target in ((plain, x_0[..., 0]), (aimed, x_0[..., 0] + added)):
+        expected = (scale * (mean - target)).square() * latent
+        assert torch.allclose(loss, expected, rtol=1e-3, atol=1e-5)
+    assert not torch.allclose(plain, aimed, rtol=0.1)
+    with Workers.start() as workers:
+        told = workers.backward(learner, (x_0, noise, sigma, states, masks, None, scores))
+    assert told == pytest.approx((plain.sum() / latent.sum()).item(), rel=1e-5)
+    assert learner.control.shares.grad.abs().sum() > 0

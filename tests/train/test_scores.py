@@ -12,13 +12,16 @@ from schools import counted, schools
 from torch.distributions import (
     Bernoulli,
     Beta,
+    Categorical,
     Exponential,
     Gamma,
     Independent,
+    Laplace,
     MultivariateNormal,
     Normal,
     Poisson,
     Uniform,
+    VonMises,
 )
 
 from simgraph import Graph, Settings, SimgraphWarning, compile, deterministic, fit, node, plate
@@ -200,6 +203,153 @@ def test_densities_that_jump_have_none():
         return Normal(rounded.floor(), 1.0)
 
     assert known(Graph(low, place, cut, past, rounded, near)) == {"past", "near"}
+
+
+def test_corners_that_a_precision_sees_have_none():
+    @node
+    def mu():
+        return Laplace(0.0, 1.0)
+
+    @node
+    def x(mu):
+        return Normal(mu, 1.0)
+
+    @node
+    def a():
+        return Normal(0.0, 1.0)
+
+    @node
+    def b(a):
+        return Normal(a.relu(), 0.5)
+
+    assert known(Graph(mu, x, a, b)) == {"x", "b"}
+
+
+def test_jumps_that_few_traces_show_are_found():
+    @node
+    def kind():
+        return Categorical(torch.tensor([0.99, 0.01]))
+
+    @node
+    def far():
+        return Normal(0.0, 1.0)
+
+    @node
+    def a():
+        return Normal(0.0, 1.0)
+
+    @node
+    def b(kind, a):
+        return Normal(torch.where(kind == 1, 3.0 * (a > 0), a), 0.5)
+
+    @node
+    def c():
+        return Normal(0.0, 1.0)
+
+    @node
+    def d(far, c):
+        return Normal(torch.where(far > 2.8, 3.0 * (c > 0), c), 0.5)
+
+    assert known(Graph(kind, far, a, b, c, d), 2000) == {"b", "d"}
+
+
+def test_tokens_that_only_some_traces_link_are_in_other_groups():
+    @node
+    def kind():
+        return Categorical(torch.tensor([0.99, 0.01]))
+
+    @node
+    def a():
+        return Normal(0.0, 1.0)
+
+    @node
+    def c():
+        return Normal(0.0, 1.0)
+
+    @node
+    def b(kind, a, c):
+        return Normal(torch.where(kind == 1, a * c, a + c), 0.5)
+
+    part = prepared(Graph(kind, a, c, b))[3].parts[()]
+    for group in part.groups:
+        assert group.sum() == 1
+
+
+def test_slopes_that_miss_a_small_part_are_wrong():
+    @node
+    def a():
+        return Normal(0.0, 1.0)
+
+    @node
+    def sharp(a):
+        return Normal(30 * a, 0.5)
+
+    @node
+    def blunt(a):
+        return Normal(a.detach(), 1.0)
+
+    assert known(Graph(a, sharp, blunt)) == {"sharp", "blunt"}
+
+
+@pytest.mark.parametrize("law", [VonMises(0.0, 0.5), Exponential(1.0)])
+def test_densities_that_go_on_beyond_the_traces_are_left_out_in_silence(law):
+    """The density of a von Mises law has no ends, its draws have."""
+
+    @node
+    def angle():
+        return law
+
+    @node
+    def x(angle):
+        return Normal(angle.sin(), 2.0)
+
+    found = known(Graph(angle, x), 20_000)
+    assert found == ({"x"} if isinstance(law, VonMises) else {"angle", "x"})
+
+
+def test_children_of_constants_have_scores():
+    @node
+    def z():
+        return Normal(0.0, 1.0)
+
+    @node
+    def a(z):
+        return Normal(z, 1.0)
+
+    @node
+    def b(a, z):
+        return Normal(a * z, 1.0)
+
+    traces, values, compiled, scores = prepared(Graph(z, a, b).do(z=1.5))
+    slots = {name: compiled.layout.slots(name).start for name in compiled.layout.names}
+    first, second = (torch.from_numpy(traces[name]).float() for name in ("a", "b"))
+    scale = float(torch.exp(-torch.as_tensor(compiled.layout.log_scale("a", traces["a"][:1]))))
+    expected = scale * (1.5 * (second - 1.5 * first) - (first - 1.5))
+    assert torch.allclose(scores(traces, values)[:, slots["a"], 0], expected, atol=1e-3)
+
+
+def test_scores_that_would_take_too_long_are_left_out():
+    traces = pair().simulate(200, seed=0, progress=False)
+    compiled = compile(pair(), traces).fit(traces)
+    tokens = compiled.layout.tokenize_traces(traces, torch.Generator().manual_seed(0))
+    assert Scores.of(compiled, traces, tokens, seconds=1e-9) is None
+    assert Scores.of(compiled, traces, tokens) is not None
+
+
+def test_a_token_without_a_slope_in_one_trace_is_lost_in_all():
+    @node
+    def a():
+        return Normal(0.0, 1.0)
+
+    @node
+    def b(a):
+        return Normal(torch.where(a > 5, torch.nan, 1.0) * a, 1.0)
+
+    traces, values, _, scores = prepared(Graph(a, b))
+    assert scores(traces, values)[..., 1].isfinite().all()
+    values[7, 0, 0] = 6.0
+    assert scores(traces, values)[..., 1].isinf().all()
+    assert scores(traces[:5], values[:5])[..., 1].isinf().all()
 
 
 def test_black_boxes_and_functions_have_none_and_give_none():

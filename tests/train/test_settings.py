@@ -84,3 +84,14 @@ def test_unknown_presets_are_refused_with_the_choices(wrong):
     with pytest.raises(DeclarationError, match="is not known") as caught:
         Settings.of(wrong)
     assert "fast" in str(caught.value)
+
+
+def test_scores_may_take_a_small_share_of_the_time():
+    assert Settings(scores=False).scoring == 0
+    assert Settings(time_limit=200.0).scoring == 10
+    assert Settings().scoring > 0
+
+
+def test_scores_are_there_or_not():
+    with pytest.raises(DeclarationError, match="scores='no' is neither True nor False"):
+        Settings(scores="no")

@@ -17,7 +17,7 @@ def found(value):
         return values.detach(), slopes.gather(1, column[line, None]).squeeze(1)
 
     ends = -2 * torch.ones(6, dtype=torch.float64), 3 * torch.ones(6, dtype=torch.float64)
-    return smooth(function, *ends).reshape(2, 3).all(0).tolist()
+    return smooth(function, at[row, column], *ends).reshape(2, 3).all(0).tolist()
 
 
 def test_smooth_functions_have_no_jumps():

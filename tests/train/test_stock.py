@@ -49,6 +49,30 @@ def test_fresh_traces_take_the_place_of_the_oldest(graph):
         assert stock.tokens.exists is None or torch.equal(stock.tokens.exists[row], own.exists[0])
 
 
+@pytest.mark.parametrize("graph", [pair(), counted], ids=["plain", "ragged"])
+def test_scores_are_those_of_the_traces_in_stock(graph):
+    stock = stock_of(graph, 200, source(graph, 50, 200), scoring=60.0)
+    before = stock.tokens.scores.clone()
+    assert (before[..., 1].isfinite() == (True if stock.tokens.exists is None else stock.tokens.exists)).all()
+    fresh = stock.renewed(1000)
+    scores = stock._scores(simulated(graph, 50, 200), fresh.values[:50])
+    assert torch.equal(fresh.scores[:50], scores)
+    assert torch.equal(fresh.scores[50:], before[50:])
+    assert not torch.equal(fresh.scores[:50], before[:50])
+
+
+def test_what_fresh_traces_have_no_scores_of_loses_them(monkeypatch):
+    stock = stock_of(pair(), 200, source(pair(), 50, 200), scoring=60.0)
+    for part in stock._scores.parts.values():
+        monkeypatch.setattr(part, "_log_density", lambda *_: 1 / 0)
+    assert stock.tokens.scores[..., 1].isfinite().all()
+    assert stock.renewed(1000).scores[..., 1].isinf().all()
+
+
+def test_without_time_for_scores_there_are_none():
+    assert stock_of(pair(), 200, None).tokens.scores is None
+
+
 def test_a_block_that_is_larger_than_the_stock_is_cut():
     stock = stock_of(pair(), 4, source(pair(), 6, 10))
     stock.renewed(24)
