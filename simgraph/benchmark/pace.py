@@ -16,12 +16,13 @@ from simgraph.traces.seeds import integer_seed, torch_stream
 from simgraph.train import Settings
 from simgraph.train.conditions import Conditions
 from simgraph.train.embedding import Learner
-from simgraph.train.fit import _Run, build
+from simgraph.train.fit import build
+from simgraph.train.run import Run
 
 __all__ = ["prepare", "seconds"]
 
 
-def prepare(compiled: Compiled, traces: Traces, settings: Settings, seed: int) -> tuple[_Run, Tokens]:
+def prepare(compiled: Compiled, traces: Traces, settings: Settings, seed: int) -> tuple[Run, Tokens]:
     """Returns a training that has taken no step yet, and the tokens that its steps learn from."""
     generator = torch_stream(seed, "pace")
     compiled = compiled.fit(traces)
@@ -29,7 +30,7 @@ def prepare(compiled: Compiled, traces: Traces, settings: Settings, seed: int) -
         torch.manual_seed(integer_seed(seed, "pace"))
         learner = Learner(build(compiled, settings.architecture_for(len(compiled.layout))), compiled.layout)
     tokens = compiled.layout.tokenize_traces(traces, generator)
-    run = _Run(compiled, learner, Conditions(compiled), settings, generator, tokens.exists)
+    run = Run(compiled, learner, Conditions(compiled), settings, generator, tokens.exists)
     run.set_rate(0.5)
     return run, tokens
 

@@ -98,8 +98,10 @@ class Pushforward:
 
         def fill(rows: Tensor) -> None:
             with torch.inference_mode():
-                drawn = self.sampler.solve(problem.denoise(evidence[rows]), noise[rows][:, problem.position])
-                out[rows[:, None], problem.slots] = problem.filled(evidence[rows], drawn)
+                own, start = evidence[rows], noise[rows][:, problem.position]
+                centre = problem.centre(own, self.sampler.sigma_max)
+                drawn = self.sampler.solve(problem.denoise(own), start, centre)
+                out[rows[:, None], problem.slots] = problem.filled(own, drawn)
 
         # Chunks are independent, so cores work on one each; splitting single operations would not pay.
         with workers() as pool:

@@ -92,6 +92,12 @@ class Problem:
 
         return denoise
 
+    def centre(self, evidence: Tensor, sigma: float) -> Tensor:
+        """Returns what zeros are denoised to, (rows, active, width), computed once for each piece of evidence."""
+        unique, back = torch.unique(evidence, return_inverse=True)
+        zeros = torch.zeros(len(unique), len(self.active), self.values.shape[-1])
+        return self.denoise(unique)(zeros, sigma)[back]
+
     def _memory(self, evidence: Tensor) -> Memory:
         """Returns what is remembered of pieces of evidence; of a single one it is made once for all chunks."""
         if len(self.values) == 1:

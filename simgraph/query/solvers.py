@@ -66,21 +66,23 @@ class Sampler(ABC):
     def levels(self) -> int:
         """Number of noise levels that ``evaluations`` pay for."""
 
-    def start(self, denoise: Denoise, noise: Tensor, sigma: float) -> Tensor:
+    def start(self, denoise: Denoise, noise: Tensor, centre: Tensor | None = None) -> Tensor:
         """Returns where the flow starts: noise around the mean that the evidence implies.
 
         The law of x at a noise level of a few standard deviations is nearly normal, but not centred; one
         evaluation finds its centre and saves the steps from higher levels.
         """
-        return denoise(torch.zeros_like(noise), sigma) + sigma * noise
+        centre = denoise(torch.zeros_like(noise), self.sigma_max) if centre is None else centre
+        return centre + self.sigma_max * noise
 
     @abstractmethod
-    def solve(self, denoise: Denoise, noise: Tensor) -> Tensor:
+    def solve(self, denoise: Denoise, noise: Tensor, centre: Tensor | None = None) -> Tensor:
         """Turns standard normal noise into draws.
 
         Args:
             denoise: The denoiser of the latents.
             noise: Standard normal numbers of the latents' shape.
+            centre: What zeros are denoised to at the largest noise level, of that shape, if it is known.
 
         Returns:
             Draws of the same shape.
@@ -101,9 +103,9 @@ class Heun(Sampler):
     def levels(self) -> int:
         return self.evaluations // 2
 
-    def solve(self, denoise: Denoise, noise: Tensor) -> Tensor:
+    def solve(self, denoise: Denoise, noise: Tensor, centre: Tensor | None = None) -> Tensor:
         grid = self.grid()
-        x = self.start(denoise, noise, grid[0])
+        x = self.start(denoise, noise, centre)
         for sigma, lower in itertools.pairwise(grid):
             slope = (x - denoise(x, sigma)) / sigma
             ahead = x + (lower - sigma) * slope
@@ -140,9 +142,9 @@ class Multistep(Sampler):
     def levels(self) -> int:
         return self.evaluations - 1
 
-    def solve(self, denoise: Denoise, noise: Tensor) -> Tensor:
+    def solve(self, denoise: Denoise, noise: Tensor, centre: Tensor | None = None) -> Tensor:
         grid = self.grid()
-        x = self.start(denoise, noise, grid[0])
+        x = self.start(denoise, noise, centre)
         known: list[tuple[float, Tensor]] = []
         for sigma, lower in itertools.pairwise(grid):
             denoised = denoise(x, sigma)

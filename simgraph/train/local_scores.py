@@ -12,8 +12,7 @@ never small where the slope is large, nor where the support ends.
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from typing import Any
 
 import numpy as np
@@ -23,7 +22,7 @@ from torch import Tensor
 from simgraph.compile import Compiled
 from simgraph.graph import Graph
 from simgraph.traces.conditional import Way, log_density
-from simgraph.train.smooth import POINTS, smooth
+from simgraph.train.smooth import smooth
 
 __all__ = ["LocalScores", "Values", "nothing", "parents_of"]
 
@@ -34,17 +33,11 @@ _BYTES = 2**28
 """Memory that the graphs of traces which are evaluated together may take."""
 
 _MOST_ROWS = 10_000
-_FEW_ROWS, _TIMED_ROWS = 4, 1000
-"""Traces of which the memory is measured, and the time."""
+_FEW_ROWS = 4
+"""Traces of which the memory is measured."""
 
-_LEAST_LINES, _MOST_LINES = 8, 48
-"""Traces through which lines are drawn along each token in search of jumps,"""
-
-_LINES, _TRACES_FOR_LINE = 512, 10
-"""as many lines as that, or one for so many traces, if they are fewer."""
-
-_PLAIN_LINES, _MOST_DISTINCT, _MOST_COLUMNS = 4, 8, 32
-"""Of these the first ones, and how many values of each column of whole numbers, and how many columns, are seen to."""
+_BEYOND = 0.1
+"""How far lines reach beyond the values of traces, as a share of what lies between these."""
 
 Values = Mapping[str, Tensor]
 """Values (traces, *plate sizes, *event_shape) by name, float64 or int64."""
@@ -131,8 +124,8 @@ class LocalScores:
                 precision, slope = torch.where(group, found, precision), torch.where(group, change, slope)
         return torch.stack([score, precision, slope], -1).detach(), density.detach(), barrier.detach().isinf()
 
-    def rows(self, tokens: Tensor, values: Values) -> int:
-        """Returns how many traces may be evaluated together, as far as memory goes."""
+    def memory(self, tokens: Tensor, values: Values, groups: Sequence[Tensor] | None = None) -> int:
+        """Returns how many bytes the graph of a trace takes, for the groups whose precision is asked for."""
         saved = 0
 
         def count(tensor: Tensor) -> Tensor:
@@ -141,46 +134,44 @@ class LocalScores:
             return tensor
 
         with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
-            # The graph of one group is freed before that of the next but one is made.
-            self.local(self.coordinates(tokens[:_FEW_ROWS]), _rows(values, slice(_FEW_ROWS)), self.groups[:2])
-        return max(1, min(_MOST_ROWS, _BYTES * _FEW_ROWS // max(saved, 1)))
+            self.local(self.coordinates(tokens[:_FEW_ROWS]), _rows(values, slice(_FEW_ROWS)), groups)
+        return max(1, saved // len(tokens[:_FEW_ROWS]))
 
-    def seconds(self, tokens: Tensor, values: Values) -> float:
-        """Returns how long it takes to look for jumps, and to compute the scores of these traces: measured on a few."""
-        few = min(self.rows(tokens, values), _TIMED_ROWS, len(tokens))
-        z, values = self.coordinates(tokens[:few]), _rows(values, slice(few))
-        points = self._lines(len(tokens)) * len(self.ids[self.known].unique()) * POINTS
-        seconds = 0.0
-        for count, groups in ((points, self.groups[:1]), (len(tokens), self.groups)):
-            started = time.perf_counter()
-            self.local(z, values, groups)
-            seconds += (time.perf_counter() - started) / few * count
-        return seconds
+    def rows(self, tokens: Tensor, values: Values) -> int:
+        """Returns how many traces may be evaluated together, as far as memory goes."""
+        # The graph of one group is freed before that of the next but one is made.
+        return max(1, min(_MOST_ROWS, _BYTES // self.memory(tokens, values, self.groups[:2])))
 
-    def _lines(self, traces: int) -> int:
-        """Returns through how many of these traces there are lines."""
-        lines = min(_LINES, traces // _TRACES_FOR_LINE) // len(self.ids[self.known].unique())
-        return min(max(_LEAST_LINES, lines), _MOST_LINES, traces)
-
-    def rough(self, tokens: Tensor, values: Values, step: int) -> list[int]:
+    def rough(
+        self,
+        tokens: Tensor,
+        values: Values,
+        elements: Sequence[Mapping[str, int]],
+        ends: tuple[Tensor, Tensor],
+        step: int,
+    ) -> set[int]:
         """Returns identifiers of tokens along which the density or the precision jumps, or its slope is wrong.
 
-        Lines through some traces show it. What is looked at is log p + log lambda.
+        What is looked at is log p + log lambda, along lines through traces.
 
         Args:
-            tokens: Tokens of all traces.
+            tokens: Tokens of the traces.
             values: What is read of them.
+            elements: The elements of plates by name that each trace is to show.
+            ends: The smallest and the largest values of each of the known tokens, (tokens,) each.
             step: How many points are evaluated together.
         """
-        z = self.coordinates(tokens)
-        through = _telling(z, values, self._lines(len(z)))
-        low, high = z.amin(0), z.amax(0)
-        z, values = z[through], _rows(values, through)
-        columns = torch.stack([self._of_each(number) for number in range(len(z))])  # (rows, identifiers)
+        z, (low, high) = self.coordinates(tokens), ends
+        # Intervals end where their support does, and so do the densities of their tokens.
+        beyond = torch.where(torch.cat([self._bounds(name)[2].reshape(-1) for name in self.names]), 0.0, _BEYOND)
+        low, high = low - beyond * (high - low), high + beyond * (high - low)
+        columns = torch.stack([self.of_each(number, where) for number, where in enumerate(elements)])
         grain = max(torch.finfo(way.floats).eps for way in self.ways.values())
         found: set[int] = set()
         for group in self.groups:
             row, column = group[columns].nonzero().T
+            if not len(row):
+                continue
             column = columns[row, column]
 
             def function(line: Tensor, place: Tensor) -> tuple[Tensor, Tensor]:
@@ -190,7 +181,20 @@ class LocalScores:
 
             fine = smooth(function, z[row, column], low[column], high[column], grain)
             found |= set(self.ids[column[~fine]].tolist())
-        return sorted(found)
+        return found
+
+    def beside(self, ids: Set[int]) -> set[int]:
+        """Returns the identifiers of variables that have a child in common with one that has any of these identifiers.
+
+        Where the density jumps along one of two parents, it may jump along the other one in few traces.
+        """
+        names = {name for name in self.names if not ids.isdisjoint(self._ids_of(name))}
+        parents = [set(self.graph[name].parents) for name in self.ways]
+        found = set().union(*(own for own in parents if own & names)).intersection(self.names)
+        return set().union(*(self._ids_of(name) for name in found))
+
+    def _ids_of(self, name: str) -> set[int]:
+        return set(self.layout.ids[self.layout.slots(name)].tolist())
 
     def _along(
         self, z: Tensor, values: Values, row: Tensor, column: Tensor, place: Tensor, group: Tensor
@@ -199,11 +203,19 @@ class LocalScores:
         points = z[row].scatter(1, column.unsqueeze(1), place.unsqueeze(1))
         local, density, _ = self.local(points, _rows(values, row), [group])
         score, precision, slope = local.gather(1, column[:, None, None].expand(-1, 1, 3)).squeeze(1).unbind(-1)
-        return density + precision.log(), score + slope / precision
+        nil = density.isneginf()
+        return torch.where(nil, -torch.inf, density + precision.log()), torch.where(nil, 0.0, score + slope / precision)
 
-    def _of_each(self, number: int) -> Tensor:
-        """Returns a known token of each identifier, (identifiers,): another one for another number."""
+    def of_each(self, number: int, where: Mapping[str, int] | None = None) -> Tensor:
+        """Returns a known token of each identifier, (identifiers,): of these elements of plates, else by number."""
         known = self.known.nonzero().flatten()
+        at = self.layout.coordinates[:, self.slots]
+        for plate, element in (where or {}).items():
+            if plate not in self.layout.plate_names:
+                continue
+            axis = at[self.layout.plate_names.index(plate)][known]
+            here = known[(axis < 0) | (axis == element)]
+            known = torch.cat([here, known[~torch.isin(self.ids[known], self.ids[here])]])
         own = [known[self.ids[known] == identifier] for identifier in self.ids[known].unique()]
         return torch.stack([tokens[number % len(tokens)] for tokens in own])
 
@@ -226,17 +238,21 @@ class LocalScores:
         """Returns beta / d^2 of values by name, (traces, tokens)."""
         found = []
         for name, value in values.items():
-            tokenizer = self.layout.tokenizers[name]
-            support = tokenizer.variable.support
-            low, high = (torch.as_tensor(end).broadcast_to(value.shape[1:]) for end in (support.low, support.high))
-            bounded = low.isfinite() & high.isfinite()
-            low, high = torch.where(bounded, low, 0.0), torch.where(bounded, high, 1.0)
+            tokenizer, (low, high, bounded) = self.layout.tokenizers[name], self._bounds(name)
             middle = torch.where(bounded, (low + high) / 2, value[0].detach()).unsqueeze(0)  # inside of the support
             width = (high - low) * tokenizer.log_scale(middle)[0].exp().reshape(low.shape)  # in units of tokens
             share = torch.where(bounded, (value - low) / (high - low), 0.5)
             near = (width * share).square().reciprocal() + (width * (1 - share)).square().reciprocal()
             found.append(torch.where(bounded, _BETA * near, 0.0).reshape(len(value), -1))
         return torch.cat(found, 1)
+
+    def _bounds(self, name: str) -> tuple[Tensor, Tensor, Tensor]:
+        """Returns both ends of finite supports, 0 and 1 for others, and which are finite, of the variable's shape."""
+        variable = self.layout.tokenizers[name].variable
+        ends = (variable.support.low, variable.support.high)
+        low, high = (torch.as_tensor(end).broadcast_to(variable.shape) for end in ends)
+        bounded = low.isfinite() & high.isfinite()
+        return torch.where(bounded, low, 0.0), torch.where(bounded, high, 1.0), bounded
 
     def _varies(self, name: str) -> Tensor:
         tokenizer = self.layout.tokenizers[name]
@@ -257,18 +273,6 @@ def parents_of(graph: Graph, name: str, values: Values) -> tuple[dict[str, Tenso
 
 def _rows(values: Values, rows: Tensor | slice) -> Values:
     return {name: value[rows] for name, value in values.items()}
-
-
-def _telling(z: Tensor, values: Values, count: int) -> Tensor:
-    """Returns so many rows: the first ones, such as have each value of whole numbers, or the ends of each token."""
-    wholes = [value.reshape(len(z), -1) for value in values.values() if not value.dtype.is_floating_point]
-    chosen = list(range(min(_PLAIN_LINES, len(z))))
-    for column in [column for whole in wholes for column in whole.T][:_MOST_COLUMNS]:
-        first = np.unique(column.numpy(), return_index=True)[1]
-        spread = np.linspace(0, len(first) - 1, min(len(first), _MOST_DISTINCT)).round().astype(int)
-        chosen += first[spread].tolist()
-    chosen += torch.cat([z.argmin(0), z.argmax(0)]).tolist()
-    return torch.tensor(list(dict.fromkeys(chosen))[:count])
 
 
 def _slope(values: Tensor, at: Tensor, vector: Tensor | None = None) -> Tensor:

@@ -13,25 +13,29 @@ densities that jump: counts, bounds that move with a parent, thresholds. Those a
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.distributions import Distribution, Independent, VonMises
 from tqdm.auto import tqdm
 
 from simgraph.compile import Compiled
 from simgraph.compile.atoms import zones
 from simgraph.compile.elements import Elements
 from simgraph.compile.layout import Layout, Tokens
-from simgraph.errors import QueryError, SimgraphWarning, listed, warn
+from simgraph.errors import SimgraphWarning, listed, warn
 from simgraph.graph import Graph
 from simgraph.processor.tuned import tuned
 from simgraph.traces import Traces
-from simgraph.traces.conditional import Way, choose_way
+from simgraph.traces.conditional import Way, choose_way, log_density
+from simgraph.traces.distributions import as_torch, first_alone
 from simgraph.train.local_scores import LocalScores, Values, nothing, parents_of
-from simgraph.train.stein import astray, elsewhere
+from simgraph.train.smooth import POINTS
+from simgraph.train.stein import breaks_stein, breaks_stein_inside
+from simgraph.train.telling import telling
 
 __all__ = ["Scores", "readable"]
 
@@ -43,6 +47,12 @@ _MOST_TOKENS, _MOST_GROUPS, _MOST_KINDS = 512, 64, 64
 
 _FEW = 32
 """Traces on which it is found out how to evaluate nodes."""
+
+_PACE = 1e9
+"""Bytes of the graphs of densities that are made in a second, about: what is made tells the time before it passes."""
+
+_LINES = 1_000
+"""Lines in search of jumps that traces at the ends of tokens may add."""
 
 _BAR_DELAY = 1.0
 """Seconds after which there is a progress bar."""
@@ -158,31 +168,62 @@ class Scores:
         if len(kinds) > _MOST_KINDS:
             return False
         kind, rows = kinds[0]
-        compiled = self._sized(kind)
-        assert compiled.graph is not None
-        own, values = tokens[rows][:, self._slots(kind)], self._values(traces, rows, kind)
-        ways = _ways(compiled.graph, _factors(compiled.graph, names), values)
-        names = [name for name in names if _factors(compiled.graph, [name]) <= set(ways)]
+        graph = self._sized(kind).graph
+        assert graph is not None
+        few = self._values(traces, rows[:_FEW], kind)
+        ways = _ways(graph, _factors(graph, names), few)
+        names = [name for name in names if _factors(graph, [name]) <= set(ways)]
         if not names:
             return False
-        ways = {name: way for name, way in ways.items() if name in _factors(compiled.graph, names)}
-        part = LocalScores(compiled, names, ways)
+        ways = {name: way for name, way in ways.items() if name in _factors(graph, names)}
+        part = LocalScores(self._sized(kind), names, ways)
         if not 0 < len(part.groups) <= _MOST_GROUPS:
             return False
-        self.rows = part.rows(own, values)
-        if part.seconds(own, values) * len(tokens) / len(own) > seconds:
+        own = tokens[rows[:_FEW]][:, self._slots(kind)]
+        self.rows = part.rows(own, few)
+        if len(tokens) * part.memory(own, few) > _PACE * seconds:
             return False
-        rough = part.rough(own, values, self.rows)
-        self.parts = {kind: LocalScores(self._sized(kind), names, ways, rough) for kind, _ in kinds}
+        rough: set[int] = set()
+        for kind, rows in {kind: (kind, rows) for kind, rows in (kinds[0], min(kinds), max(kinds))}.values():
+            part = LocalScores(self._sized(kind), names, ways)
+            found = self._rough(part, traces, tokens, kind, rows, seconds)
+            if found is None:
+                return False
+            rough |= found
+        rough |= part.beside(rough)
+        self.parts = {kind: LocalScores(self._sized(kind), names, ways, sorted(rough)) for kind, _ in kinds}
         return True
+
+    def _rough(
+        self, part: LocalScores, traces: Traces, tokens: Tensor, kind: Kind, rows: np.ndarray, seconds: float
+    ) -> set[int] | None:
+        """Returns identifiers of tokens along which there are jumps, None if it took too long to find that out."""
+        own = tokens[rows][:, self._slots(kind)]
+        z = part.coordinates(own)
+        ends = z.amin(0), z.amax(0)
+        count = len(part.ids[part.known].unique())
+        through = telling(z[:, part.of_each(0)], dict(self._conditions(part, traces, rows, kind)), _LINES // count)
+        numbers = np.array([number for number, _ in through])
+        own, values = own[numbers], self._values(traces, rows[numbers], kind)
+        if len(through) * count * POINTS * part.memory(own, values, part.groups[:1]) > _PACE * seconds:
+            return None
+        return part.rough(own, values, [element for _, element in through], ends, self.rows)
+
+    def _conditions(
+        self, part: LocalScores, traces: Traces, rows: np.ndarray, kind: Kind
+    ) -> Iterator[tuple[str, tuple[np.ndarray, tuple[str, ...]]]]:
+        """Yields what densities depend on and has no scores: names, values and the names of their plates."""
+        parents = {parent for name in part.ways for parent in part.graph[name].parents}
+        for name in sorted(parents.difference(part.names)):
+            yield name, (self._array(traces, name, rows, kind), tuple(traces.plates[name]))
 
     def _check(self, scores: Tensor, tokens: Tokens) -> None:
         """Takes out scores that traces do not follow; if they follow another law, the user should know."""
         layout, values = self.compiled.layout, tokens.values[..., 0]
-        off = astray(scores, values)
+        off = breaks_stein(scores, values)
         if not off.any():
             return
-        wrong = elsewhere(scores, values)
+        wrong = breaks_stein_inside(scores, values)
         self.lost[layout.ids[off]] = True
         if wrong.any():
             self.lost[:] = True
@@ -190,7 +231,8 @@ class Scores:
             warn(
                 f"the traces do not follow the density that the graph states for {listed(names)}; training goes by the"
                 " traces alone.\n"
-                "  Were they simulated by this very graph? Check as well that log_prob of the distributions is right.",
+                "  Were they simulated by this very graph, and is log_prob of the distributions right? Where densities"
+                " have jumps that are hard to find, preset=sg.Settings(scores=False) goes without.",
                 SimgraphWarning,
             )
         self.without_lost(scores)
@@ -213,13 +255,13 @@ class Scores:
 
     def _values(self, traces: Traces, rows: np.ndarray, kind: Kind) -> Values:
         """Returns what is read of some traces, all of them of these sizes."""
-        ends = dict(zip(self.plates, kind, strict=True))
-        found: Mapping[str, np.ndarray] = {
-            name: traces[name][rows][(slice(None), *(slice(ends.get(plate)) for plate in traces.plates[name]))]
-            for name in self.read
-        }
+        found = {name: self._array(traces, name, rows, kind) for name in self.read}
         types = {name: np.float64 if array.dtype.kind == "f" else np.int64 for name, array in found.items()}
         return {name: torch.from_numpy(np.array(array, types[name])) for name, array in found.items()}
+
+    def _array(self, traces: Traces, name: str, rows: np.ndarray, kind: Kind) -> np.ndarray:
+        ends = dict(zip(self.plates, kind, strict=True))
+        return traces[name][rows][(slice(None), *(slice(ends.get(plate)) for plate in traces.plates[name]))]
 
 
 @contextmanager
@@ -237,14 +279,40 @@ def _factors(graph: Graph, names: Iterable[str]) -> set[str]:
 
 def _ways(graph: Graph, names: set[str], values: Values) -> dict[str, Way]:
     """Returns how nodes are evaluated, in topological order, of those that can be for many traces together."""
-    few = {name: value[:_FEW] for name, value in values.items()}
     found = {}
     for name in graph.order:
-        if name in names:
-            try:
-                way = choose_way(graph[name], few[name], *parents_of(graph, name, few))
-            except QueryError:  # its distribution has no log_prob
-                continue
-            if way.together:  # else it takes long, and numbers may be taken out of tensors on the way
-                found[name] = way
+        if name not in names or _circular(graph, name, values):
+            continue
+        try:
+            way = choose_way(graph[name], values[name], *parents_of(graph, name, values))
+            _differentiate_twice(graph, name, values, way)
+        except Exception:  # no log_prob, or one without second derivatives: it is the user's code, or torch's
+            continue
+        if way.together:  # else it takes long, and numbers may be taken out of tensors on the way
+            found[name] = way
     return found
+
+
+def _circular(graph: Graph, name: str, values: Values) -> bool:
+    """Tells whether values lie on a circle, which torch calls the real line: its ends are none of the density's."""
+    parents, axes = parents_of(graph, name, values)
+    laws = first_alone(graph[name], {p: as_torch(value.numpy()) for p, value in parents.items()}, axes, range(1))
+    return any(isinstance(_base(law), VonMises) for own in laws.values() for law in own)
+
+
+def _base(law: Distribution) -> Distribution:
+    return _base(law.base_dist) if isinstance(law, Independent) else law
+
+
+def _differentiate_twice(graph: Graph, name: str, values: Values, way: Way) -> None:
+    """Takes second derivatives of a density; raises what they raise."""
+    values = {key: value.clone().requires_grad_(value.is_floating_point()) for key, value in values.items()}
+    at = [value for value in values.values() if value.requires_grad]
+    with torch.enable_grad():
+        slopes = [log_density(graph[name], values[name], *parents_of(graph, name, values), way)]
+        for _ in range(2):
+            total = sum(slope.sum() for slope in slopes if slope.requires_grad)
+            if not isinstance(total, Tensor):  # nothing depends on anything
+                return
+            found = torch.autograd.grad(total, at, create_graph=True, allow_unused=True)
+            slopes = [slope for slope in found if slope is not None]

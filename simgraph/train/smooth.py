@@ -21,12 +21,18 @@ __all__ = ["POINTS", "smooth"]
 _CELLS = 32
 """Cells of a line to begin with."""
 
-_SUSPECTS = 4
+_GOLDEN = 0.618033988749895
+"""Multiples of it spread evenly between whole numbers, however many there are."""
+
+_SUSPECTS = 12
 """Cells of a line that are halved, the worst."""
 
+_DEPTH = 60.0
+"""How far below the largest value of a line nothing counts: there, a density is nil."""
+
 _HALVINGS = 24
-_JUMP = 1e-3
-"""Difference of values that is a jump, where it remains in the shortest cell."""
+_JUMP, _GRAINS = 1e-3, 64.0
+"""Difference of values that is a jump, where it remains in the shortest cell, and that is more than rounding."""
 
 _ASIDE, _SHORT, _SHORTER = 2.0**-6, 2.0**-12, 2.0**-15
 """How far aside slopes are looked at a second time, and the lengths of cells there, as shares of the line."""
@@ -56,7 +62,14 @@ class _Cells(NamedTuple):
     def errors(self) -> Tensor:
         """By how much the trapezoidal rule misses the difference of values; infinite where that is no number."""
         found = (self.high - self.low - (self.right - self.left) * (self.first + self.last) / 2).abs()
-        return torch.where(found.isnan(), torch.inf, found)
+        found = torch.where(found.isnan(), torch.inf, found)
+        return torch.where(self.low.isneginf() & self.high.isneginf(), 0.0, found)  # where nothing is, nothing jumps
+
+    def jumps(self, floor: Tensor, grain: float) -> Tensor:
+        """Tells in which cells there may be a jump, where values above a floor (lines,) count."""
+        size = torch.maximum(self.low.abs(), self.high.abs())
+        noise = torch.where(size.isfinite(), _GRAINS * grain * size, 0.0)
+        return (self.errors > _JUMP + noise) & ~(torch.maximum(self.low, self.high) <= floor[self.line])
 
     def at(self, chosen: Tensor) -> _Cells:
         return _Cells(*(part[chosen] for part in self))
@@ -77,7 +90,7 @@ def smooth(function: Function, at: Tensor, low: Tensor, high: Tensor, grain: flo
     """Tells which functions have no jumps and right slopes, as far as lines show.
 
     Args:
-        function: The functions.
+        function: The functions; minus infinity and far below the largest value of a line, nothing counts.
         at: Where the slope of each is looked at, (lines,).
         low: Where the line of each begins, (lines,).
         high: Where it ends.
@@ -87,21 +100,27 @@ def smooth(function: Function, at: Tensor, low: Tensor, high: Tensor, grain: flo
         Boolean (lines,).
     """
     cells = _cells(function, low, high)
-    fine = (cells.low.isfinite() & cells.high.isfinite()).all(1) & _right_slopes(function, at, high - low, grain)
-    worst = cells.errors.topk(_SUSPECTS, dim=1).indices
+    values = torch.cat([cells.low[:, :1], cells.high], 1)
+    fine = ~(values.isnan() | values.isposinf()).any(1) & _right_slopes(function, at, high - low, grain)
+    floor = values.amax(1) - _DEPTH
+    errors = torch.where(cells.jumps(floor, grain), cells.errors, -1.0)
+    worst = errors.topk(_SUSPECTS, dim=1).indices
     cells = _Cells(*(part.gather(1, worst)[fine].flatten() for part in cells))
     for _ in range(_HALVINGS):
-        cells = cells.at(cells.errors > _JUMP)
+        cells = cells.at(cells.jumps(floor, grain))
         if not len(cells.line):
             break
         cells = cells.worse_half(function)
-    fine[cells.line[cells.errors > _JUMP]] = False
+    fine[cells.line[cells.jumps(floor, grain)]] = False
     return fine
 
 
 def _cells(function: Function, low: Tensor, high: Tensor) -> _Cells:
     """Returns the cells of all lines to begin with, (lines, cells) each."""
-    places = low[:, None] + (high - low)[:, None] * torch.linspace(0, 1, _CELLS + 1, dtype=low.dtype)
+    # Each line has its cells elsewhere, so that what is narrower than a cell ends within one of some line.
+    shift = (torch.arange(len(low), dtype=low.dtype) * _GOLDEN).frac().unsqueeze(1)
+    share = ((torch.arange(_CELLS + 1) - shift) / (_CELLS - 1)).clamp(0, 1)
+    places = low[:, None] + (high - low)[:, None] * share
     line = torch.arange(len(low)).unsqueeze(1).expand(places.shape)
     values, slopes = (part.reshape(places.shape) for part in function(line.reshape(-1), places.reshape(-1)))
     ends = [end for part in (places, values, slopes) for end in (part[:, :-1], part[:, 1:])]

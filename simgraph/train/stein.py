@@ -14,10 +14,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-__all__ = ["astray", "elsewhere"]
+__all__ = ["breaks_stein", "breaks_stein_inside"]
 
 _DOUBT, _SURE = 5.0, 6.0
 """Standard errors by which a mean may miss 0, and from which on a user hears of it."""
+
+_NOTHING = 1e-9
+"""Means that are 0 but for rounding."""
 
 _LEAST = 100
 """Traces below which a mean tells nothing."""
@@ -29,7 +32,7 @@ _TAIL = 0.02
 """Share of the traces at each end of a token that are left aside where ends are."""
 
 
-def astray(scores: Tensor, tokens: Tensor) -> Tensor:
+def breaks_stein(scores: Tensor, tokens: Tensor) -> Tensor:
     """Tells of which tokens the traces do not obey Stein's identity, boolean (tokens,).
 
     Args:
@@ -50,11 +53,11 @@ def astray(scores: Tensor, tokens: Tensor) -> Tensor:
     return off
 
 
-def elsewhere(scores: Tensor, tokens: Tensor) -> Tensor:
-    """Tells of which tokens the traces do not obey it away from the ends either: their law is another one.
+def breaks_stein_inside(scores: Tensor, tokens: Tensor) -> Tensor:
+    """Tells of which tokens the traces do not obey it away from the ends either.
 
-    Arguments and result are those of :func:`astray`. Densities that go on beyond the values of traces, and such as
-    rise without bound at an end, break the identity at ends alone.
+    Arguments and result are those of :func:`breaks_stein`. Densities that go on beyond the values of traces, and such
+    as rise without bound at an end, break the identity at ends alone; another law, and jumps in between, here as well.
     """
     known, weight, change, pull = _terms(scores)
     found = torch.zeros(tokens.shape[1], dtype=torch.bool)
@@ -83,4 +86,4 @@ def _terms(scores: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
 def _far(mean: Tensor, square: Tensor, count: Tensor, doubt: float = _DOUBT) -> Tensor:
     """Tells which means of so many values, given the means of their squares, lie farther from 0 than chance allows."""
     error = ((square - mean.square()).clamp_min(0.0) / count.clamp_min(1)).sqrt()
-    return (mean.abs() > doubt * error) & (error > 0) & (count >= _LEAST)
+    return (mean.abs() > doubt * error + _NOTHING) & (count >= _LEAST)

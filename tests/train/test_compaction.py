@@ -14,8 +14,9 @@ from simgraph.train import compaction
 from simgraph.train.compaction import packed, packing, sparse
 from simgraph.train.conditions import Conditions
 from simgraph.train.embedding import Learner
-from simgraph.train.fit import _Run, _whole, build
+from simgraph.train.fit import build
 from simgraph.train.gradients import Workers
+from simgraph.train.run import Run, whole
 
 member = plate("member", size=(1, 9))
 
@@ -50,11 +51,11 @@ def prepared(graph, scored=False):
         tokens = replace(tokens, scores=torch.rand(*tokens.values.shape[:2], 3, generator=generator()))
     learner = Learner(build(compiled, TINY.architecture), compiled.layout)
     randomised(learner).requires_grad_(True)
-    run = _Run(compiled, learner, Conditions(compiled), TINY, generator(), tokens.exists)
+    run = Run(compiled, learner, Conditions(compiled), TINY, generator(), tokens.exists)
     states, masks = run.ask(tokens)
     noise = torch.randn(tokens.values.shape, generator=generator())
     sigma = 0.2 + torch.rand(len(tokens), generator=generator())
-    return learner, _whole((tokens.values, noise, sigma, states, masks), tokens)
+    return learner, whole((tokens.values, noise, sigma, states, masks), tokens)
 
 
 @pytest.mark.parametrize("scored", [False, True])

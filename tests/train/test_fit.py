@@ -14,8 +14,10 @@ from simgraph.benchmark.pace import prepare
 from simgraph.errors import SimgraphWarning, TrainingError
 from simgraph.simformer import Architecture
 from simgraph.traces import Column
-from simgraph.train import Settings, fit, train
+from simgraph.train import Settings, train
 from simgraph.train.gradients import Workers
+from simgraph.train.levels import Levels
+from simgraph.train.run import Run, Validation, _averaged
 
 COLUMNS = ["step", "seconds", "learning_rate", "training_loss", "validation_loss"]
 
@@ -68,7 +70,7 @@ def test_the_limit_of_the_settings_ends_a_training_with_all_its_evaluations_and_
 def test_averages_reach_back_over_a_share_of_the_steps_whenever_training_ends():
     average, decay = torch.zeros(1), 0.1
     for count in range(400):
-        fit._averaged(decay, [average], [torch.tensor([float(count)])], torch.tensor(count))
+        _averaged(decay, [average], [torch.tensor([float(count)])], torch.tensor(count))
     # Weights that grow as n^(1 / share - 1) average to 1 / (1 + share) of the last value.
     assert float(average) == pytest.approx(399 / (1 + decay), rel=0.01)
 
@@ -88,7 +90,7 @@ def test_a_training_moves_its_levels_to_narrow_laws():
     settings = dataclasses.replace(TINY, steps=150, batch_size=64, architecture=Architecture(16, 2, 2))
     with pytest.MonkeyPatch.context() as patch:
         followed = []
-        patch.setattr(fit.Levels, "follow", lambda self, sigma, error: followed.append((sigma, error)))
+        patch.setattr(Levels, "follow", lambda self, sigma, error: followed.append((sigma, error)))
         train(compiled, traces, settings, progress=False)
     assert len(followed) == settings.evaluations
     sigma, error = followed[-1]
@@ -129,7 +131,7 @@ def test_the_returned_weights_are_those_of_the_best_evaluation(monkeypatch):
         seen.append({name: value.clone() for name, value in self.run.averaged.module.denoiser.state_dict().items()})
         return next(means)
 
-    monkeypatch.setattr(fit._Validation, "mean", judge)
+    monkeypatch.setattr(Validation, "mean", judge)
     trained = tiny(pair())
     assert same(weights(trained), seen[1])
     assert not same(weights(trained), seen[3])
@@ -137,7 +139,7 @@ def test_the_returned_weights_are_those_of_the_best_evaluation(monkeypatch):
 
 def test_training_stops_when_it_no_longer_improves(monkeypatch):
     means = iter([1.0, *[2.0] * 20])
-    monkeypatch.setattr(fit._Validation, "mean", lambda self, losses: next(means))
+    monkeypatch.setattr(Validation, "mean", lambda self, losses: next(means))
     assert tiny(pair(), steps=20, evaluations=20, patience=3).history["step"] == [1, 2, 3, 4]
 
 
@@ -156,7 +158,7 @@ def test_a_time_limit_ends_training_early_with_an_evaluation():
 
 @pytest.mark.parametrize("interrupted", [2, 8])
 def test_an_interrupt_returns_the_best_weights_so_far(monkeypatch, interrupted):
-    original, calls = fit._Run.step, []
+    original, calls = Run.step, []
 
     def step(self, tokens, workers):
         calls.append(1)
@@ -164,7 +166,7 @@ def test_an_interrupt_returns_the_best_weights_so_far(monkeypatch, interrupted):
             raise KeyboardInterrupt
         return original(self, tokens, workers)
 
-    monkeypatch.setattr(fit._Run, "step", step)
+    monkeypatch.setattr(Run, "step", step)
     trained = tiny(pair())
     assert trained.history["step"] == [s for s in (3, 6, 9, 12) if s < interrupted]
     assert all(value.isfinite().all() for value in weights(trained).values())
@@ -182,19 +184,19 @@ def test_ten_traces_are_enough():
 
 
 def test_a_loss_that_is_not_finite_from_the_start_is_an_error(monkeypatch):
-    monkeypatch.setattr(fit._Run, "step", lambda self, tokens, workers: math.nan)
+    monkeypatch.setattr(Run, "step", lambda self, tokens, workers: math.nan)
     with pytest.raises(TrainingError, match="the loss is nan at step 1"):
         tiny(pair())
 
 
 def test_a_loss_that_stops_being_finite_ends_training_with_the_best_weights(monkeypatch):
-    original, calls = fit._Run.step, []
+    original, calls = Run.step, []
 
     def step(self, tokens, workers):
         calls.append(1)
         return math.inf if len(calls) == 7 else original(self, tokens, workers)
 
-    monkeypatch.setattr(fit._Run, "step", step)
+    monkeypatch.setattr(Run, "step", step)
     assert tiny(pair()).history["step"] == [3, 6]
 
 
@@ -277,8 +279,8 @@ def test_the_model_that_comes_back_does_not_train_any_more():
 
 @pytest.mark.parametrize(("most", "rows"), [(70, 10), (2**19, 8 * 20)])
 def test_long_graphs_are_validated_on_fewer_rows(most, rows, monkeypatch):
-    monkeypatch.setattr(fit, "_VALIDATION_TOKENS", most)
+    monkeypatch.setattr("simgraph.train.run._VALIDATION_TOKENS", most)
     graph = plated()  # 7 tokens
     traces = graph.simulate(20, seed=0, progress=False)
     run, tokens = prepare(compile(graph, traces), traces, TINY, 0)
-    assert len(fit._Validation(run, tokens, torch.Generator().manual_seed(0)).batch) == rows
+    assert len(Validation(run, tokens, torch.Generator().manual_seed(0)).batch) == rows

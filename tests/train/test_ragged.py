@@ -16,7 +16,8 @@ from simgraph.errors import FileFormatError
 from simgraph.simformer import Architecture
 from simgraph.train.conditions import Conditions, Pool, Pools
 from simgraph.train.embedding import Learner
-from simgraph.train.fit import _Run, build, train
+from simgraph.train.fit import build, train
+from simgraph.train.run import Run
 
 compiled = sg.compile(counted)
 LAYOUT = compiled.layout
@@ -88,7 +89,7 @@ def learner(compiled):
 
 
 def test_plain_traces_draw_from_one_pool():
-    run = _Run(compiled, learner(compiled), Conditions(compiled), TINY, generator())
+    run = Run(compiled, learner(compiled), Conditions(compiled), TINY, generator())
     assert run.pools is None
     states, masks = run.ask(Tokens(torch.zeros(3, len(LAYOUT), 1), torch.ones(3, len(LAYOUT), dtype=torch.bool)))
     assert torch.equal(masks, compiled.rule.edge_mask(states, run.depth))
@@ -101,7 +102,7 @@ def test_missing_values_sit_out_and_absent_elements_do_not():
     columns["score"][1] = np.nan  # failed
     traces = Traces(columns, plates=values.plates, sizes=values.sizes)
     tokens = compiled.fit(traces).layout.tokenize_traces(traces)
-    run = _Run(
+    run = Run(
         compiled,
         Learner(build(compiled, TINY.architecture), compiled.layout),
         Conditions(compiled),

@@ -49,3 +49,43 @@ def test_where_a_density_ends_there_is_a_jump():
         return torch.where(z[:, 2] < 2.7, 0.0 * z.sum(1), -torch.inf)
 
     assert found(value) == [True, True, False]
+
+
+def test_what_is_narrower_than_a_cell_is_found_by_some_line():
+    place = torch.linspace(-2, 2, 20, dtype=torch.float64)
+
+    def function(line, x):
+        return ((x > 0.5) & (x < 0.56)).double(), torch.zeros_like(x)
+
+    assert not smooth(function, place, torch.full_like(place, -3), torch.full_like(place, 3)).all()
+
+
+def test_a_fall_to_what_is_low_is_a_jump():
+    def lower(line, x):
+        return torch.where(x < 1, -x.square(), -40.0 - x), torch.where(x < 1, -2 * x, -1.0)
+
+    at, low, high = (torch.tensor([end], dtype=torch.float64) for end in (0.1, -3.0, 3.0))
+    assert not smooth(lower, at, low, high).all()
+
+
+def test_rounding_is_no_jump():
+    def function(line, x):
+        values = (1e5 - x.square()).float().double()
+        return values, -2 * x
+
+    at, low, high = (torch.tensor([end], dtype=torch.float64) for end in (0.1, -3.0, 3.0))
+    assert smooth(function, at, low, high, grain=2.0**-23).all()
+    assert not smooth(function, at, low, high).all()
+
+
+def test_minus_infinity_next_to_a_value_is_a_jump_and_elsewhere_nothing():
+    at, low, high = (torch.tensor([end], dtype=torch.float64) for end in (0.1, -3.0, 3.0))
+
+    def cut(line, x):
+        return torch.where(x < 2, -x.square(), -torch.inf), -2 * x
+
+    def faint(line, x):
+        return torch.where(x < 2, -100 * x.square(), -torch.inf), -200 * x
+
+    assert not smooth(cut, at, low, high).all()
+    assert smooth(faint, at, low, high).all()
