@@ -92,9 +92,14 @@ class Problem:
 
         return denoise
 
-    def centre(self, evidence: Tensor, sigma: float) -> Tensor:
-        """Returns what zeros are denoised to, (rows, active, width), computed once for each piece of evidence."""
+    def centre(self, evidence: Tensor, sigma: float) -> Tensor | None:
+        """Returns what zeros are denoised to, (rows, active, width), computed once for each piece of evidence.
+
+        None where that saves nothing: pieces have one row each, or are remembered, which makes rows cheap.
+        """
         unique, back = torch.unique(evidence, return_inverse=True)
+        if len(unique) == len(evidence) or len(self.remembered):
+            return None
         zeros = torch.zeros(len(unique), len(self.active), self.values.shape[-1])
         return self.denoise(unique)(zeros, sigma)[back]
 
