@@ -13,31 +13,26 @@ densities that jump: counts, bounds that move with a parent, thresholds. Those a
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.distributions import Distribution, Independent, VonMises
 from tqdm.auto import tqdm
 
 from simgraph.compile import Compiled
-from simgraph.compile.atoms import zones
-from simgraph.compile.elements import Elements
-from simgraph.compile.layout import Layout, Tokens
+from simgraph.compile.layout import Tokens
 from simgraph.errors import SimgraphWarning, listed, warn
-from simgraph.graph import Graph
 from simgraph.processor.tuned import tuned
 from simgraph.traces import Traces
-from simgraph.traces.conditional import Way, choose_way, log_density
-from simgraph.traces.distributions import as_torch, first_alone
-from simgraph.train.local_scores import LocalScores, Values, nothing, parents_of
+from simgraph.train.densities import factors, readable, ways_of
+from simgraph.train.local_scores import LocalScores, Values, nothing
 from simgraph.train.smooth import POINTS
 from simgraph.train.stein import breaks_stein, breaks_stein_inside
 from simgraph.train.telling import telling
 
-__all__ = ["Scores", "readable"]
+__all__ = ["Scores"]
 
 _LEAST = 100
 """Traces below which nothing is computed: checks would tell little."""
@@ -61,21 +56,6 @@ Kind = tuple[int, ...]
 """Sizes of the plates whose size varies."""
 
 
-def readable(graph: Graph, layout: Layout) -> list[str]:
-    """Returns the variables whose scores can be computed, as far as the kinds of nodes tell."""
-    plain = {name for name in layout.names if graph[name].index is None}
-    factors = {name for name in plain if graph[name].kind == "distribution" and set(graph[name].parents) <= plain}
-    return [
-        name
-        for name in layout.names
-        if name in factors
-        and set(graph.children(name)) <= factors
-        and isinstance(tokenizer := layout.tokenizers[name], Elements)
-        and not tokenizer.counts
-        and not zones(tokenizer.statistics)
-    ]
-
-
 class Scores:
     """Computes scores of traces, in the main thread, while no other one runs a graph's functions.
 
@@ -93,8 +73,8 @@ class Scores:
     def __init__(self, compiled: Compiled, names: Sequence[str], progress: bool = False) -> None:
         assert compiled.graph is not None
         self.compiled, self.progress, graph = compiled, progress, compiled.graph
-        factors = _factors(graph, names)
-        self.read = sorted(factors | {parent for name in factors for parent in graph[name].parents})
+        nodes = factors(graph, names)
+        self.read = sorted(nodes | {parent for name in nodes for parent in graph[name].parents})
         axes = {plate for name in self.read for plate in compiled.layout.plates.get(name, ())}
         self.plates = [plate for plate in compiled.layout.ragged if plate in axes]
         self.parts: dict[Kind, LocalScores] = {}
@@ -171,11 +151,11 @@ class Scores:
         graph = self._sized(kind).graph
         assert graph is not None
         few = self._values(traces, rows[:_FEW], kind)
-        ways = _ways(graph, _factors(graph, names), few)
-        names = [name for name in names if _factors(graph, [name]) <= set(ways)]
+        ways = ways_of(graph, factors(graph, names), few)
+        names = [name for name in names if factors(graph, [name]) <= set(ways)]
         if not names:
             return False
-        ways = {name: way for name, way in ways.items() if name in _factors(graph, names)}
+        ways = {name: way for name, way in ways.items() if name in factors(graph, names)}
         part = LocalScores(self._sized(kind), names, ways)
         if not 0 < len(part.groups) <= _MOST_GROUPS:
             return False
@@ -270,49 +250,3 @@ def _quietly() -> Iterator[None]:
     with tuned(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
-
-
-def _factors(graph: Graph, names: Iterable[str]) -> set[str]:
-    """Returns the nodes whose densities depend on variables: these and their children."""
-    return {factor for name in names for factor in (name, *graph.children(name))}
-
-
-def _ways(graph: Graph, names: set[str], values: Values) -> dict[str, Way]:
-    """Returns how nodes are evaluated, in topological order, of those that can be for many traces together."""
-    found = {}
-    for name in graph.order:
-        if name not in names or _circular(graph, name, values):
-            continue
-        try:
-            way = choose_way(graph[name], values[name], *parents_of(graph, name, values))
-            _differentiate_twice(graph, name, values, way)
-        except Exception:  # no log_prob, or one without second derivatives: it is the user's code, or torch's
-            continue
-        if way.together:  # else it takes long, and numbers may be taken out of tensors on the way
-            found[name] = way
-    return found
-
-
-def _circular(graph: Graph, name: str, values: Values) -> bool:
-    """Tells whether values lie on a circle, which torch calls the real line: its ends are none of the density's."""
-    parents, axes = parents_of(graph, name, values)
-    laws = first_alone(graph[name], {p: as_torch(value.numpy()) for p, value in parents.items()}, axes, range(1))
-    return any(isinstance(_base(law), VonMises) for own in laws.values() for law in own)
-
-
-def _base(law: Distribution) -> Distribution:
-    return _base(law.base_dist) if isinstance(law, Independent) else law
-
-
-def _differentiate_twice(graph: Graph, name: str, values: Values, way: Way) -> None:
-    """Takes second derivatives of a density; raises what they raise."""
-    values = {key: value.clone().requires_grad_(value.is_floating_point()) for key, value in values.items()}
-    at = [value for value in values.values() if value.requires_grad]
-    with torch.enable_grad():
-        slopes = [log_density(graph[name], values[name], *parents_of(graph, name, values), way)]
-        for _ in range(2):
-            total = sum(slope.sum() for slope in slopes if slope.requires_grad)
-            if not isinstance(total, Tensor):  # nothing depends on anything
-                return
-            found = torch.autograd.grad(total, at, create_graph=True, allow_unused=True)
-            slopes = [slope for slope in found if slope is not None]
