@@ -162,6 +162,11 @@ class Model:
         """What happened during training, as a table."""
         return self._trained.history
 
+    @property
+    def scored(self) -> tuple[str, ...]:
+        """Names of the variables of which training used the slopes of the graph's densities (``Settings.scores``)."""
+        return self._trained.scored
+
     def given(
         self, /, *conditions: Mapping[str | Node, Any] | Condition, strict: bool = False, **values: Any
     ) -> Query | RaggedQuery:
@@ -248,18 +253,16 @@ class Model:
                     f"the code of {', '.join(changed)} has changed since training; the model learned the old code.",
                     SimgraphWarning,
                 )
-        trained = self._trained
-        compiled = replace(trained.compiled, graph=graph)
-        return Model(Trained(compiled, trained.denoiser, trained.history, trained.ranges))
+        return Model(replace(self._trained, compiled=replace(self._trained.compiled, graph=graph)))
 
     def __repr__(self) -> str:
         layout = self.compiled.layout
         names = ", ".join(f"{name}[{layout.shape_text(name)[1:-1].rstrip(',')}]" for name in layout.names)
         rows = self.history.rows
         steps = f"{rows[-1]['step']:.0f} steps, {rows[-1]['seconds']:.0f} s" if rows else "no steps"
-        return (
-            f"<Model of {names}: {self._trained.ranges.count} traces, {steps}, validation loss {self.history.best:.4f}>"
-        )
+        scored = f", scores of {', '.join(self._trained.scored)}" if self._trained.scored else ""
+        loss = f"validation loss {self.history.best:.4f}"
+        return f"<Model of {names}: {self._trained.ranges.count} traces, {steps}{scored}, {loss}>"
 
 
 def _endless(graph: Graph, seed: int, progress: bool) -> tuple[Traces, Fresh]:

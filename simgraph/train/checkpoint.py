@@ -83,6 +83,7 @@ def save(path: str | os.PathLike[str], trained: Trained, nodes: dict[str, Any] |
         "architecture": asdict(denoiser.network.architecture),
         "history": trained.history.rows,
         "num_simulations": trained.ranges.count,
+        "scored": list(trained.scored),
         "links": [asdict(link) for link in compiled.links],
         "graph": nodes if compiled.graph is None else fingerprint(compiled.graph),
     }
@@ -193,7 +194,10 @@ def _assemble(arrays: dict[str, np.ndarray], manifest: dict[str, Any], embedding
     for name, variable in ((v.name, v) for v in variables):
         if ranges.low[name].shape != variable.event_shape or ranges.high[name].shape != variable.event_shape:
             raise FileFormatError(f"ranges of another shape than {name!r} has.")
-    return Trained(compiled, denoiser.eval().requires_grad_(False), History(manifest["history"]), ranges)
+    scored = tuple(manifest.get("scored", ()))  # older files have none
+    if not set(scored) <= set(tokenizers):
+        raise FileFormatError("scores of variables that are not there.")
+    return Trained(compiled, denoiser.eval().requires_grad_(False), History(manifest["history"]), ranges, scored)
 
 
 def _fill(tokenizer: EmbeddedToken, arrays: Mapping[str, np.ndarray]) -> None:

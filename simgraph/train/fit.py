@@ -52,12 +52,14 @@ class Trained:
         denoiser: The denoiser with the best averaged weights.
         history: What happened.
         ranges: Which values the training split, and fresh traces, held.
+        scored: Names of the variables whose scores training used.
     """
 
     compiled: Compiled
     denoiser: Denoiser
     history: History
     ranges: Ranges
+    scored: tuple[str, ...] = ()
 
     def sized(self, sizes: Mapping[str, int], points: Mapping[str, np.ndarray] | None = None) -> Trained:
         """Returns the model in which some plates whose size varies have one size, with the same weights.
@@ -213,7 +215,8 @@ def train(
             " shorter.",
             SimgraphWarning,
         )
-    return Trained(best.fitted(compiled), best.denoiser.eval().requires_grad_(False), history, stock.ranges)
+    denoiser = best.denoiser.eval().requires_grad_(False)
+    return Trained(best.fitted(compiled), denoiser, history, stock.ranges, stock.scored)
 
 
 def _mostly_scored(tokens: Tokens) -> bool:

@@ -71,8 +71,16 @@ class Settings:
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
                 raise DeclarationError(f"{name}={value!r} is not a whole number of 1 or more.")
         for name in ("matrix_lr", "vector_lr", "clip", "ema"):
-            if not getattr(self, name) > 0:
+            if not is_duration(getattr(self, name)):
                 raise DeclarationError(f"{name}={getattr(self, name)!r} is not a positive number.")
+        for name in ("weight_decay", "warmup", "validation"):
+            if isinstance(getattr(self, name), bool) or not isinstance(getattr(self, name), Real):
+                raise DeclarationError(f"{name}={getattr(self, name)!r} is not a number.")
+        kinds = {"noise": NoiseLevels, "small": Architecture, "architecture": Architecture}
+        for name, kind in kinds.items():
+            value = getattr(self, name)
+            if not isinstance(value, kind) and not (name == "architecture" and value is None):
+                raise DeclarationError(f"{name}={value!r} is not a {kind.__name__} (from {kind.__module__}).")
         if not 0 <= self.weight_decay * self.matrix_lr < 1:
             raise DeclarationError(
                 f"weight_decay={self.weight_decay!r} is not a number of 0 or more and below 1 / matrix_lr."
@@ -83,7 +91,7 @@ class Settings:
             raise DeclarationError(f"scores={self.scores!r} is neither True nor False.")
         for name in ("warmup", "validation"):
             if not 0 <= getattr(self, name) < 1:
-                raise DeclarationError(f"{name}={getattr(self, name)!r} is not a share below 1.")
+                raise DeclarationError(f"{name}={getattr(self, name)!r} is not a share, 0 or more and below 1.")
 
     def batch_for(self, tokens: int, scored: bool = False) -> int:
         """Returns the traces per step where they have so many tokens: a step handles about 4 096 tokens, or fewer.

@@ -110,6 +110,15 @@ class Stock:
         return self.tokens
 
     @property
+    def scored(self) -> tuple[str, ...]:
+        """Names of the variables that have scores."""
+        layout = self._compiled.layout
+        if self.tokens.scores is None:
+            return ()
+        known = self.tokens.scores[..., 1].isfinite().any(0)
+        return tuple(name for name in layout.names if known[layout.slots(name)].any())
+
+    @property
     def _renewals(self) -> int:
         """How many fresh traces there were so far; the oldest traces lie in the rows after the last of them."""
         return self.ranges.count - len(self.tokens)

@@ -1,5 +1,6 @@
 """Traces that fresh ones take the place of."""
 
+import dataclasses
 import itertools
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 import torch
 from samples import TINY, pair
 from schools import counted
+from torch.distributions import Normal
 
 import simgraph as sg
 from simgraph import Graph, Traces, compile, node
@@ -70,7 +72,32 @@ def test_what_fresh_traces_have_no_scores_of_loses_them(monkeypatch):
 
 
 def test_without_time_for_scores_there_are_none():
-    assert stock_of(pair(), 200, None).tokens.scores is None
+    stock = stock_of(pair(), 200, None)
+    assert stock.tokens.scores is None
+    assert stock.scored == ()
+
+
+def test_a_model_tells_what_was_scored(tmp_path):
+    @node
+    def theta():
+        return Normal(0.0, 1.0)
+
+    @node
+    def x(theta):
+        return Normal(theta, 1.0)
+
+    @node(shape=())
+    def box(x, rng):
+        return x + rng.normal()
+
+    model = sg.fit(Graph(theta, x, box), num_simulations=200, preset=TINY, progress=False)
+    assert model.scored == ("theta",)
+    assert "scores of theta," in repr(model)
+    model.save(tmp_path / "model.sg")
+    assert sg.load(tmp_path / "model.sg").scored == ("theta",)
+    plain = sg.fit(pair(), num_simulations=200, preset=dataclasses.replace(TINY, scores=False), progress=False)
+    assert plain.scored == ()
+    assert "scores" not in repr(plain)
 
 
 def test_a_block_that_is_larger_than_the_stock_is_cut():
