@@ -43,6 +43,9 @@ _MOST_TOKENS, _MOST_GROUPS, _MOST_KINDS = 512, 64, 64
 _FEW = 32
 """Traces on which it is found out how to evaluate nodes."""
 
+_LEAST_SECONDS = 1.0
+"""Time below which it is not worth finding out how to compute scores."""
+
 _PACE = 1e9
 """Bytes of the graphs of densities that are made in a second, about: what is made tells the time before it passes."""
 
@@ -101,7 +104,7 @@ class Scores:
         graph, layout = compiled.graph, compiled.layout
         names = [] if graph is None else readable(graph, layout)
         count = sum(layout.slots(name).stop - layout.slots(name).start for name in names)
-        if not names or count > _MOST_TOKENS or len(tokens) < _LEAST:
+        if not names or count > _MOST_TOKENS or len(tokens) < _LEAST or seconds < _LEAST_SECONDS:
             return None
         found = Scores(compiled, names, progress)
         with _quietly():

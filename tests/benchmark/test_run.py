@@ -243,6 +243,7 @@ def test_a_short_benchmark_end_to_end(tmp_path, capsys):
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:the time limit of 1 s ended")
 def test_conditionals_end_to_end(tmp_path):
     plan = Plan(preset="fast", time_limit=1.0, classifiers=("rf", "mlp"), questions=5, draws=40)
     [found] = benchmark(["slcp_conditionals"], [200], [0], tmp_path, plan, progress=False)

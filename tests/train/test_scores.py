@@ -490,12 +490,14 @@ def test_children_of_constants_have_scores():
     assert torch.allclose(scores(traces, values)[:, slots["a"], 0], expected, atol=1e-3)
 
 
-def test_scores_that_would_take_too_long_are_left_out():
+def test_scores_that_would_take_too_long_are_left_out(monkeypatch):
     traces = pair().simulate(200, seed=0, progress=False)
     compiled = compile(pair(), traces).fit(traces)
     tokens = compiled.layout.tokenize_traces(traces, torch.Generator().manual_seed(0))
-    assert Scores.of(compiled, traces, tokens, seconds=1e-9) is None
-    assert Scores.of(compiled, traces, tokens) is not None
+    assert Scores.of(compiled, traces, tokens, seconds=0.5) is None
+    assert Scores.of(compiled, traces, tokens, seconds=1.0) is not None
+    monkeypatch.setattr("simgraph.train.scores._PACE", 1e5)
+    assert Scores.of(compiled, traces, tokens, seconds=1.0) is None
 
 
 def test_a_token_without_a_slope_in_one_trace_is_lost_in_all():
