@@ -7,7 +7,7 @@ from typing import Any
 
 from simgraph.errors import DeclarationError
 from simgraph.train import Settings
-from simgraph.train.settings import is_duration
+from simgraph.train.settings import is_positive
 
 __all__ = ["CLASSIFIERS", "Plan"]
 
@@ -35,7 +35,7 @@ class Plan:
 
     def __post_init__(self) -> None:
         Settings.of(self.preset)
-        if self.time_limit is not None and not is_duration(self.time_limit):
+        if self.time_limit is not None and not is_positive(self.time_limit):
             raise DeclarationError(f"time_limit={self.time_limit!r} is no positive number of seconds.")
         unknown = set(self.classifiers) - set(CLASSIFIERS)
         if unknown or not self.classifiers:

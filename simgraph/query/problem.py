@@ -93,7 +93,7 @@ class Problem:
         return denoise
 
     def centre(self, evidence: Tensor, sigma: float) -> Tensor | None:
-        """Returns what zeros are denoised to, (rows, active, width), computed once for each piece of evidence.
+        """Returns what zeros are denoised to, (rows, active, width), computed once for each piece among the rows.
 
         None where that saves nothing: pieces have one row each, or are remembered, which makes rows cheap.
         """

@@ -13,6 +13,7 @@ never small where the slope is large, nor where the support ends.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence, Set
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -174,11 +175,7 @@ class LocalScores:
                 continue
             column = columns[row, column]
 
-            def function(line: Tensor, place: Tensor) -> tuple[Tensor, Tensor]:
-                parts = zip(line.split(step), place.split(step), strict=True)
-                pairs = [self._along(z, values, row[line], column[line], place, group) for line, place in parts]  # noqa: B023
-                return torch.cat([value for value, _ in pairs]), torch.cat([slope for _, slope in pairs])
-
+            function = partial(self._along, z, values, row, column, group, step)
             fine = smooth(function, z[row, column], low[column], high[column], grain)
             found |= set(self.ids[column[~fine]].tolist())
         return found
@@ -197,9 +194,25 @@ class LocalScores:
         return set(self.layout.ids[self.layout.slots(name)].tolist())
 
     def _along(
-        self, z: Tensor, values: Values, row: Tensor, column: Tensor, place: Tensor, group: Tensor
+        self,
+        z: Tensor,
+        values: Values,
+        row: Tensor,
+        column: Tensor,
+        group: Tensor,
+        step: int,
+        line: Tensor,
+        place: Tensor,
     ) -> tuple[Tensor, Tensor]:
-        """Returns log p + log lambda and its slope, (points,), of traces that are moved along one token each."""
+        """Returns log p + log lambda and its slope, (points,), at places of lines: columns of rows of the tokens."""
+        parts = zip(row[line].split(step), column[line].split(step), place.split(step), strict=True)
+        values_slopes = [self._at(z, values, group, *part) for part in parts]
+        return torch.cat([value for value, _ in values_slopes]), torch.cat([slope for _, slope in values_slopes])
+
+    def _at(
+        self, z: Tensor, values: Values, group: Tensor, row: Tensor, column: Tensor, place: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Returns the same of traces that are moved to a place along one token each."""
         points = z[row].scatter(1, column.unsqueeze(1), place.unsqueeze(1))
         local, density, _ = self.local(points, _rows(values, row), [group])
         score, precision, slope = local.gather(1, column[:, None, None].expand(-1, 1, 3)).squeeze(1).unbind(-1)

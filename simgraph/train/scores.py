@@ -150,16 +150,18 @@ class Scores:
         kinds = sorted(self._kinds(traces), key=lambda kind: -len(kind[1]))  # the one with the most traces first
         if len(kinds) > _MOST_KINDS:
             return False
+        sized = {kind: self._sized(kind) for kind, _ in kinds}
         kind, rows = kinds[0]
-        graph = self._sized(kind).graph
+        graph = sized[kind].graph
         assert graph is not None
         few = self._values(traces, rows[:_FEW], kind)
         ways = ways_of(graph, factors(graph, names), few)
         names = [name for name in names if factors(graph, [name]) <= set(ways)]
         if not names:
             return False
-        ways = {name: way for name, way in ways.items() if name in factors(graph, names)}
-        part = LocalScores(self._sized(kind), names, ways)
+        wanted = factors(graph, names)
+        ways = {name: way for name, way in ways.items() if name in wanted}
+        part = LocalScores(sized[kind], names, ways)
         if not 0 < len(part.groups) <= _MOST_GROUPS:
             return False
         own = tokens[rows[:_FEW]][:, self._slots(kind)]
@@ -168,13 +170,13 @@ class Scores:
             return False
         rough: set[int] = set()
         for kind, rows in {kind: (kind, rows) for kind, rows in (kinds[0], min(kinds), max(kinds))}.values():
-            part = LocalScores(self._sized(kind), names, ways)
+            part = LocalScores(sized[kind], names, ways)
             found = self._rough(part, traces, tokens, kind, rows, seconds)
             if found is None:
                 return False
             rough |= found
         rough |= part.beside(rough)
-        self.parts = {kind: LocalScores(self._sized(kind), names, ways, sorted(rough)) for kind, _ in kinds}
+        self.parts = {kind: LocalScores(own, names, ways, sorted(rough)) for kind, own in sized.items()}
         return True
 
     def _rough(
@@ -184,8 +186,9 @@ class Scores:
         own = tokens[rows][:, self._slots(kind)]
         z = part.coordinates(own)
         ends = z.amin(0), z.amax(0)
-        count = len(part.ids[part.known].unique())
-        through = telling(z[:, part.of_each(0)], dict(self._conditions(part, traces, rows, kind)), _LINES // count)
+        first = part.of_each(0)
+        count = len(first)
+        through = telling(z[:, first], dict(self._conditions(part, traces, rows, kind)), _LINES // count)
         numbers = np.array([number for number, _ in through])
         own, values = own[numbers], self._values(traces, rows[numbers], kind)
         if len(through) * count * POINTS * part.memory(own, values, part.groups[:1]) > _PACE * seconds:

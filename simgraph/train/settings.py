@@ -11,7 +11,7 @@ from simgraph.simformer import Architecture
 from simgraph.simformer.attention import FEW
 from simgraph.simformer.schedule import NoiseLevels
 
-__all__ = ["PRESETS", "Settings", "is_duration"]
+__all__ = ["PRESETS", "Settings", "is_positive"]
 
 
 _SCORING_SHARE, _SCORING = 0.05, 30.0
@@ -71,7 +71,7 @@ class Settings:
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
                 raise DeclarationError(f"{name}={value!r} is not a whole number of 1 or more.")
         for name in ("matrix_lr", "vector_lr", "clip", "ema"):
-            if not is_duration(getattr(self, name)):
+            if not is_positive(getattr(self, name)):
                 raise DeclarationError(f"{name}={getattr(self, name)!r} is not a positive number.")
         for name in ("weight_decay", "warmup", "validation"):
             if isinstance(getattr(self, name), bool) or not isinstance(getattr(self, name), Real):
@@ -85,7 +85,7 @@ class Settings:
             raise DeclarationError(
                 f"weight_decay={self.weight_decay!r} is not a number of 0 or more and below 1 / matrix_lr."
             )
-        if self.time_limit is not None and not is_duration(self.time_limit):
+        if self.time_limit is not None and not is_positive(self.time_limit):
             raise DeclarationError(f"time_limit={self.time_limit!r} is not a positive number of seconds.")
         if not isinstance(self.scores, bool):
             raise DeclarationError(f"scores={self.scores!r} is neither True nor False.")
@@ -136,13 +136,13 @@ class Settings:
             preset = PRESETS[preset]
         if time_limit is None:
             return preset
-        if not is_duration(time_limit):
+        if not is_positive(time_limit):
             raise TrainingError(f"time_limit={time_limit!r} is no positive number of seconds.")
         return replace(preset, time_limit=time_limit)
 
 
-def is_duration(value: object) -> bool:
-    """Tells whether a value is a positive number of seconds."""
+def is_positive(value: object) -> bool:
+    """Tells whether a value is a positive number."""
     return isinstance(value, Real) and not isinstance(value, bool) and float(value) > 0
 
 

@@ -147,6 +147,19 @@ def test_the_cached_form_answers_alike_and_encodes_evidence_once(cached_model, m
     assert sum(calls) == 3
 
 
+def test_draws_of_one_piece_of_evidence_share_where_the_flow_starts(gaussian_model, monkeypatch):
+    draw = lambda: gaussian_model.given(x=[0.1, 0.2]).sample("theta", num_samples=300, seed=4)  # noqa: E731
+    denoiser, rows = gaussian_model._trained.denoiser, []
+    forward = type(denoiser).forward
+    monkeypatch.setattr(type(denoiser), "forward", lambda self, x, *a: rows.append(len(x)) or forward(self, x, *a))
+    shared = draw()
+    chunks = rows.count(1)
+    assert chunks >= 1
+    assert sum(rows) == chunks + 15 * 300
+    monkeypatch.setattr("simgraph.query.problem.Problem.centre", lambda *_: None)
+    assert torch.allclose(draw(), shared, rtol=1e-3, atol=1e-4)
+
+
 def test_chunks_do_not_change_with_the_number_of_processors(gaussian_model, monkeypatch):
     draw = lambda: gaussian_model.given(x=[0.1, 0.2]).sample("theta", num_samples=3000, seed=4)  # noqa: E731
     both = draw()
