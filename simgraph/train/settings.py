@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from numbers import Real
+from typing import Any
 
 from simgraph.compile.compiled import default_depth
 from simgraph.errors import DeclarationError, TrainingError, did_you_mean
@@ -35,7 +36,7 @@ class Settings:
         warmup: Share of the steps in which the learning rate rises; afterwards it falls as a cosine.
         clip: Largest norm of the gradient of what AdamW trains.
         ema: Share of the steps so far over which weights are averaged.
-        validation: Share of the traces that are held out.
+        validation: Share of the traces that are held out, one of them at least.
         evaluations: How often the held-out loss is measured.
         patience: Evaluations without improvement after which training stops.
         time_limit: Seconds after which training ends, its learning rate having fallen accordingly; None for no limit.
@@ -121,12 +122,21 @@ class Settings:
         return self.small if depth == Architecture().depth else Architecture(width=48, depth=depth)
 
     @staticmethod
-    def of(preset: str | Settings, time_limit: float | None = None) -> Settings:
-        """Returns a preset by name, or the settings that were handed over, with another time limit if there is one.
+    def of(preset: str | Settings, time_limit: float | None = None, **changes: Any) -> Settings:
+        """Returns a preset by name, or the settings that were handed over, with changes.
+
+        Args:
+            preset: A name, or settings.
+            time_limit: Seconds; None for those of the preset.
+            **changes: Other attributes.
 
         Raises:
-            DeclarationError: If there is no such preset.
+            DeclarationError: If there is no such preset or attribute, or a value is not valid.
             TrainingError: If the time limit is no positive number.
+
+        Example:
+            >>> Settings.of("fast", steps=200).batch_size
+            128
         """
         if not isinstance(preset, Settings):
             if preset not in PRESETS:
@@ -134,6 +144,12 @@ class Settings:
                     f"preset={preset!r} is not known.\n  {did_you_mean(str(preset), PRESETS, 'Presets')}"
                 )
             preset = PRESETS[preset]
+        names = [own.name for own in fields(Settings)]
+        for name in changes:
+            if name not in names:
+                raise DeclarationError(f"settings have no {name!r}.\n  {did_you_mean(name, names, 'They have')}")
+        if changes:
+            preset = replace(preset, **changes)
         if time_limit is None:
             return preset
         if not is_positive(time_limit):

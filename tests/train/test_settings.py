@@ -16,6 +16,15 @@ def test_presets_are_known_by_name_and_settings_pass_through():
     assert Settings.of(own) is own
 
 
+def test_presets_can_be_changed():
+    own = Settings.of("fast", 7.0, steps=5, scores=False)
+    assert own == replace(PRESETS["fast"], steps=5, scores=False, time_limit=7.0)
+    with pytest.raises(DeclarationError, match=r"settings have no 'stepps'\.\n  Did you mean 'steps'\?"):
+        Settings.of("fast", stepps=5)
+    with pytest.raises(DeclarationError, match="steps=0 is not a whole number of 1 or more"):
+        Settings.of("fast", steps=0)
+
+
 def test_the_default_preset_is_the_default():
     assert replace(Settings.of("default"), time_limit=None) == Settings()
 
