@@ -6,7 +6,6 @@ equation 1 with s(t) = 1 and sigma(t) = t). A sampler counts its cost in network
 
 from __future__ import annotations
 
-import itertools
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -17,6 +16,7 @@ import torch
 from torch import Tensor
 
 from simgraph.errors import QueryError
+from simgraph.query.ends import Visited, begun, ended
 from simgraph.simformer.schedule import SIGMA_MAX, SIGMA_MIN, karras_grid
 
 __all__ = ["DEFAULT_SAMPLER", "Denoise", "Heun", "Multistep", "Sampler"]
@@ -33,15 +33,16 @@ class Sampler(ABC):
         evaluations: Network evaluations per draw, one of them for the start.
         sigma_max: Noise level to start from, in standard deviations of a token.
         sigma_min: Last noise level before zero.
-        rho: Bends the grid of noise levels towards the small ones.
+        rho: Noise levels are evenly spaced in sigma^(1 / rho): by nearly equal ratios where rho is far from 0, by
+            smaller ones at low noise where it is below 0, at high noise where it is above.
         chunk_tokens: Tokens that go through the network together, which bounds the memory beside the draws. The
             default is few enough for a processor's cache.
     """
 
-    evaluations: int = 16
+    evaluations: int = 13
     sigma_max: float = 8.0
-    sigma_min: float = 0.005
-    rho: float = 20.0
+    sigma_min: float = 0.012
+    rho: float = -10.0
     chunk_tokens: int = 4096
 
     def __post_init__(self) -> None:
@@ -54,26 +55,28 @@ class Sampler(ABC):
             )
         if isinstance(self.chunk_tokens, bool) or not isinstance(self.chunk_tokens, int) or self.chunk_tokens < 1:
             raise QueryError(f"chunk_tokens={self.chunk_tokens!r} is not a whole number of 1 or more.")
-        if not self.rho > 0:
-            raise QueryError(f"rho={self.rho!r} is not a positive number.")
+        if not (math.isfinite(self.rho) and self.rho):
+            raise QueryError(f"rho={self.rho!r} is not a number other than 0.")
 
     def grid(self) -> list[float]:
-        """Returns the decreasing noise levels, ending in 0."""
-        return karras_grid(self.levels, self.sigma_max, self.sigma_min, self.rho).tolist()
+        """Returns the decreasing noise levels."""
+        return karras_grid(self.levels, self.sigma_max, self.sigma_min, self.rho)[:-1].tolist()
 
     @property
     @abstractmethod
     def levels(self) -> int:
         """Number of noise levels that ``evaluations`` pay for."""
 
-    def start(self, denoise: Denoise, noise: Tensor, centre: Tensor | None = None) -> Tensor:
-        """Returns where the flow starts: noise around the mean that the evidence implies.
+    def start(self, denoise: Denoise, noise: Tensor, centre: Tensor | None = None) -> Visited:
+        """Returns the first point of the flow: noise around the mean that the evidence implies.
 
         The law of x at a noise level of a few standard deviations is nearly normal, but not centred; one
         evaluation finds its centre and saves the steps from higher levels.
         """
         centre = denoise(torch.zeros_like(noise), self.sigma_max) if centre is None else centre
-        return centre + self.sigma_max * noise
+        x = centre + self.sigma_max * noise
+        denoised = denoise(x, self.sigma_max)
+        return Visited(self.sigma_max, begun(x, denoised, centre), denoised)
 
     @abstractmethod
     def solve(self, denoise: Denoise, noise: Tensor, centre: Tensor | None = None) -> Tensor:
@@ -104,15 +107,14 @@ class Heun(Sampler):
         return self.evaluations // 2
 
     def solve(self, denoise: Denoise, noise: Tensor, centre: Tensor | None = None) -> Tensor:
-        grid = self.grid()
-        x = self.start(denoise, noise, centre)
-        for sigma, lower in itertools.pairwise(grid):
-            slope = (x - denoise(x, sigma)) / sigma
-            ahead = x + (lower - sigma) * slope
-            if lower > 0:
-                slope = (slope + (ahead - denoise(ahead, lower)) / lower) / 2
-            x = x + (lower - sigma) * slope
-        return x
+        before, here = None, self.start(denoise, noise, centre)
+        for lower in self.grid()[1:]:
+            slope = (here.x - here.denoised) / here.sigma
+            ahead = here.x + (lower - here.sigma) * slope
+            slope = (slope + (ahead - denoise(ahead, lower)) / lower) / 2
+            x = here.x + (lower - here.sigma) * slope
+            before, here = here, Visited(lower, x, denoise(x, lower))
+        return here.denoised if before is None else ended(before, here)
 
 
 @dataclass(frozen=True)
@@ -121,14 +123,17 @@ class Multistep(Sampler):
 
     In :math:`\lambda = -\ln \sigma` the flow is :math:`dx / d\lambda = D - x`. Over a step of length h it
     has the solution :math:`e^{-h} x + \int_0^h e^{u - h} D(u) du`, in which D is replaced by the polynomial
-    through the last ``order`` evaluations.
+    through ``order`` evaluations: the last ones to predict where the step ends, and that at its end with the last but
+    one of them to correct it. The next step starts from the corrected point, with the evaluation at the predicted one.
 
     Attributes:
-        order: Number of evaluations that the polynomial passes through.
+        order: Number of evaluations that the polynomials pass through.
 
     References:
         Hochbruck and Ostermann, "Exponential integrators" (2010), section 2.5 (exponential multistep
         methods). Zhang and Chen, "Fast sampling of diffusion models with exponential integrator" (2023).
+        Zhao et al., "UniPC: a unified predictor-corrector framework for fast sampling of diffusion models" (2023),
+        algorithm 1 (a corrector that costs no evaluation).
     """
 
     order: int = 3
@@ -143,18 +148,21 @@ class Multistep(Sampler):
         return self.evaluations - 1
 
     def solve(self, denoise: Denoise, noise: Tensor, centre: Tensor | None = None) -> Tensor:
-        grid = self.grid()
-        x = self.start(denoise, noise, centre)
-        known: list[tuple[float, Tensor]] = []
-        for sigma, lower in itertools.pairwise(grid):
-            denoised = denoise(x, sigma)
-            if lower == 0:
-                return denoised
-            here, step = -math.log(sigma), math.log(sigma / lower)
-            known = [(here, denoised), *known[: self.order - 1]]
-            weights = _weights([there - here for there, _ in known], step)
-            x = lower / sigma * x + sum(w * past for w, (_, past) in zip(weights, known, strict=True))
-        return x
+        known = [self.start(denoise, noise, centre)]
+        for lower in self.grid()[1:]:
+            predicted = _carried(known[0], lower, known[: self.order])
+            ahead = Visited(lower, predicted, denoise(predicted, lower))
+            corrected = _carried(known[0], lower, [ahead, *known][: self.order])
+            known = [ahead._replace(x=corrected), *known[:2]]
+        return known[0].denoised if len(known) == 1 else ended(known[1], known[0])
+
+
+def _carried(here: Visited, lower: float, through: list[Visited]) -> Tensor:
+    """Follows the flow to a lower level, with the polynomial through the denoised means of some points for D."""
+    times = [math.log(here.sigma / point.sigma) for point in through]
+    weights = _weights(times, math.log(here.sigma / lower))
+    change = sum(weight * point.denoised for weight, point in zip(weights, through, strict=True))
+    return lower / here.sigma * here.x + change
 
 
 def _weights(times: list[float], step: float) -> list[float]:

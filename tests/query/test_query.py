@@ -155,7 +155,7 @@ def test_draws_of_one_piece_of_evidence_share_where_the_flow_starts(gaussian_mod
     shared = draw()
     chunks = rows.count(1)
     assert chunks >= 1
-    assert sum(rows) == chunks + 15 * 300
+    assert sum(rows) == chunks + sg.Multistep().levels * 300
     monkeypatch.setattr("simgraph.query.problem.Problem.centre", lambda *_: None)
     assert torch.allclose(draw(), shared, rtol=1e-3, atol=1e-4)
 

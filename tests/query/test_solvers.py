@@ -28,18 +28,26 @@ def test_the_flow_of_a_gaussian_is_followed(solver):
     assert torch.allclose(sampler.solve(denoise, noise), exact(noise, sampler.sigma_max), atol=0.01)
 
 
+def denoise_two(x, sigma):
+    """The exact denoiser of an uneven mixture of N(-1, SD^2) and N(1.2, SD^2)."""
+    means = torch.tensor([[-1.0], [1.2]], dtype=torch.float64)
+    total = SD**2 + sigma**2
+    weights = (torch.tensor([[0.3], [0.7]]).log() - (x - means).square() / (2 * total)).softmax(0)
+    return (weights * (means + SD**2 / total * (x - means))).sum(0)
+
+
 @pytest.mark.parametrize(
     ("solver", "options", "order"), [(Heun, {}, 2), *((Multistep, {"order": k}, k) for k in (1, 2, 3))]
 )
-def test_the_order_is_what_it_says(solver, options, order):
-    noise = torch.full((1,), 2.0, dtype=torch.float64)
-    # Twice the steps leave 2^-order of the error, and so do successive differences; the step from
-    # sigma_min to 0 is the same in all of them and cancels.
-    ends = [
-        solver(evaluations=n, sigma_min=0.05, sigma_max=10.0, rho=7.0, **options).solve(denoise, noise)
-        for n in (102, 202, 402)
-    ]
-    assert ((ends[0] - ends[1]) / (ends[1] - ends[2])).item() == pytest.approx(2**order, rel=0.25)
+def test_the_order_is_at_least_what_it_says(solver, options, order, monkeypatch):
+    # What is looked at is the flow down to sigma_min.
+    monkeypatch.setattr("simgraph.query.solvers.ended", lambda before, last: last.x)
+    noise = torch.tensor([-1.3, -0.5, -0.1, 0.4, 1.0, 2.0], dtype=torch.float64)
+    few, many, most = (
+        solver(evaluations=n, sigma_min=0.05, sigma_max=10.0, rho=7.0, **options).solve(denoise_two, noise)
+        for n in (26, 402, 3202)
+    )
+    assert (few - most).norm() / (many - most).norm() > 0.5 * 2 ** (4 * order)
 
 
 @pytest.mark.parametrize("solver", [Heun, Multistep])
@@ -57,7 +65,7 @@ def test_the_cost_is_what_was_paid_for(solver, evaluations):
         ({"evaluations": 10.0}, "evaluations=10.0 is not a whole number"),
         ({"sigma_min": 1.0, "sigma_max": 0.5}, "must rise within the range"),
         ({"sigma_max": 1e6}, "must rise within the range"),
-        ({"rho": -1.0}, "rho=-1.0 is not a positive number."),
+        ({"rho": 0.0}, "rho=0.0 is not a number other than 0."),
         ({"chunk_tokens": 0}, "chunk_tokens=0 is not a whole number of 1 or more."),
     ],
 )
@@ -67,9 +75,14 @@ def test_wrong_choices_are_refused(options, message):
     assert message in str(caught.value)
 
 
-@pytest.mark.parametrize("sd", [1.0, 0.5, 0.1, 0.03])
+@pytest.mark.parametrize("sd", [1.0, 0.5, 0.1, 0.03, 0.01, 1e-3, 1e-6])
 def test_the_default_keeps_the_width_of_a_gaussian(sd):
     noise = torch.randn(20_000, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     noise = (noise - noise.mean()) / noise.std()
     draws = DEFAULT_SAMPLER.solve(lambda x, sigma: sd**2 / (sd**2 + sigma**2) * x, noise)
-    assert draws.std().item() == pytest.approx(sd, rel=0.015)
+    assert draws.std().item() == pytest.approx(sd, rel=0.008)
+
+
+def test_what_has_no_width_gets_none():
+    draws = DEFAULT_SAMPLER.solve(lambda x, sigma: torch.full_like(x, MEAN), torch.randn(100))
+    assert torch.allclose(draws, torch.full((100,), MEAN), atol=1e-4)
