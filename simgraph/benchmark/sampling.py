@@ -132,6 +132,7 @@ def report(found: dict[str, Any]) -> str:
         (
             name,
             f"{found[name]['train_seconds']:.0f}",
+            str(found[name]["evaluations"]),
             f"{statistics.median(found[name]['seconds']):.1f}",
             f"{np.mean(found[name]['c2st']):.4f}",
             f"{np.mean(found[name]['c2st_many']):.4f}",
@@ -148,10 +149,13 @@ def report(found: dict[str, Any]) -> str:
         facts(found["machine"]),
         "",
         f"{DRAWS} draws of each posterior of five observations after a training on {SIMULATIONS} simulations with"
-        f" default settings: the median of their seconds, and the mean C2ST (random forest, {SCORED} draws a side) of"
-        f" the default {Multistep().evaluations} network evaluations and of {STEPS}.",
+        f" default settings: the median of their seconds, and the mean C2ST (random forest, {SCORED} draws a side) with"
+        f" the default number of network evaluations and with {STEPS}, and of the difference the standard error over"
+        " observations.",
         "",
-        markdown_table(("task", "training [s]", "drawing [s]", "C2ST", f"with {STEPS}", "difference"), rows),
+        markdown_table(
+            ("task", "training [s]", "evaluations", "drawing [s]", "C2ST", f"with {STEPS}", "difference"), rows
+        ),
         "",
     ]
     if "cached" in found:

@@ -101,6 +101,7 @@ class Pushforward:
                 own, start = evidence[rows], noise[rows][:, problem.position]
                 centre = problem.centre(own, self.sampler.sigma_max)
                 drawn = self.sampler.solve(problem.denoise(own), start, centre)
+                drawn = problem.denoiser.settled(drawn, problem.active)
                 out[rows[:, None], problem.slots] = problem.filled(own, drawn)
 
         # Chunks are independent, so cores work on one each; splitting single operations would not pay.

@@ -5,7 +5,9 @@ keeps quantiles, so that along it :math:`x - m \propto \sqrt{V + \sigma^2}`, and
 
 .. math:: x - D(x, \sigma) = \frac{\sigma^2}{V + \sigma^2} (x - m).
 
-High noise makes every law nearly normal, and low noise sees a smooth density as flat.
+High noise makes every law nearly normal, and low noise sees a smooth density as flat. Both forms are exact for a normal
+law whose elements are independent, and treat correlated elements as if they were: a direction that is oblique to the
+elements and much narrower than the last noise level gets noise of some thousandths of a standard deviation.
 
 References:
     Karras et al., "Elucidating the design space of diffusion-based generative models" (2022), equation 1 (the flow).
@@ -18,11 +20,14 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-__all__ = ["Visited", "begun", "ended"]
+__all__ = ["APART", "Visited", "begun", "ended"]
+
+APART = 1.4
+"""Least ratio of the noise levels that the end of a flow is extrapolated from: between closer ones nothing shows."""
 
 
 class Visited(NamedTuple):
-    """A point of the flow: its noise level, where it was, and what it was denoised to."""
+    """A point of the flow: its noise level, where it is, and what it, or a point nearby, was denoised to."""
 
     sigma: float
     x: Tensor
@@ -41,20 +46,19 @@ def begun(x: Tensor, denoised: Tensor, centre: Tensor) -> Tensor:
 def ended(before: Visited, last: Visited) -> Tensor:
     r"""Follows the flow from its last noise level to 0.
 
-    The denoised mean would be too narrow a draw: it shrinks deviations by :math:`\rho^2 = V / (V + \sigma^2)`, the flow
-    by :math:`\rho`, so that :math:`x_0 = x - (x - D) / (1 + \rho)`. How much :math:`x - D` fell since the level before,
-    by element, tells V: it is a whole step to the mean where V is 0, and half of one where noise is small beside it.
+    The denoised mean would be too narrow a draw: it shrinks deviations by :math:`r^2 = V / (V + \sigma^2)`, the flow by
+    r, so that :math:`x_0 = x - (x - D) / (1 + r)`. How much smaller :math:`x - D` is than it was before, by element,
+    tells V: it is a whole step to the mean where V is 0, and half of one where noise is small beside it.
 
     Args:
-        before: A point of the flow at a higher level.
+        before: A point of the flow at a noise level at least ``APART`` times as high.
         last: The point at the last level.
 
     Returns:
         Draws, of the shape of ``last.x``.
     """
-    gap = last.x - last.denoised
-    fall = (before.sigma / last.sigma) ** 2
-    # The square of the fall over its value where noise is small: (V + last.sigma^2) / (V + before.sigma^2).
-    share = ((before.x - before.denoised) / (fall * gap)).square().nan_to_num(1.0).clamp(1 / fall, 1.0)
-    rho = ((share * fall - 1) / (share * (fall - 1))).clamp_min(0.0).sqrt()
-    return last.x - gap / (1 + rho)
+    gap, ratio = last.x - last.denoised, before.sigma / last.sigma
+    # sqrt((V + last.sigma^2) / (V + before.sigma^2)): from 1 / ratio where V is 0 to 1 where noise is small beside it.
+    share = ((before.x - before.denoised) / (ratio**2 * gap)).nan_to_num(1.0).clamp(1 / ratio, 1.0).square()
+    shrinking = ((share * ratio**2 - 1) / (share * (ratio**2 - 1))).clamp_min(0.0).sqrt()
+    return last.x - gap / (1 + shrinking)

@@ -378,5 +378,5 @@ def numerics(num_samples: Any, seed: int | None, sampler: Any) -> tuple[int, int
         raise QueryError(f"num_samples={num_samples!r} is not a whole number of 1 or more.")
     sampler = DEFAULT_SAMPLER if sampler is None else sampler
     if not isinstance(sampler, Sampler):
-        raise QueryError(f"sampler={sampler!r} is no sampler.\n  For example: sampler=sg.Heun(evaluations=30)")
+        raise QueryError(f"sampler={sampler!r} is no sampler.\n  For example: sampler=sg.Heun(evaluations=40)")
     return int(num_samples), secrets.randbits(62) if seed is None else check_seed(seed), sampler

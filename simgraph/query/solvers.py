@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from numbers import Real
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from simgraph.errors import QueryError
-from simgraph.query.ends import Visited, begun, ended
+from simgraph.query.ends import APART, Visited, begun, ended
 from simgraph.simformer.schedule import SIGMA_MAX, SIGMA_MIN, karras_grid
 
 __all__ = ["DEFAULT_SAMPLER", "Denoise", "Heun", "Multistep", "Sampler"]
@@ -55,8 +56,8 @@ class Sampler(ABC):
             )
         if isinstance(self.chunk_tokens, bool) or not isinstance(self.chunk_tokens, int) or self.chunk_tokens < 1:
             raise QueryError(f"chunk_tokens={self.chunk_tokens!r} is not a whole number of 1 or more.")
-        if not (math.isfinite(self.rho) and self.rho):
-            raise QueryError(f"rho={self.rho!r} is not a number other than 0.")
+        if isinstance(self.rho, bool) or not isinstance(self.rho, Real) or not 0.5 <= abs(self.rho) <= 1e6:
+            raise QueryError(f"rho={self.rho!r} is not a number between 0.5 and a million, or between their negatives.")
 
     def grid(self) -> list[float]:
         """Returns the decreasing noise levels."""
@@ -71,7 +72,8 @@ class Sampler(ABC):
         """Returns the first point of the flow: noise around the mean that the evidence implies.
 
         The law of x at a noise level of a few standard deviations is nearly normal, but not centred; one
-        evaluation finds its centre and saves the steps from higher levels.
+        evaluation finds its centre and saves the steps from higher levels. The second one is that of a point that lies
+        nearer to the centre by a share V / (2 sigma^2), which costs the first step an error of second order in V.
         """
         centre = denoise(torch.zeros_like(noise), self.sigma_max) if centre is None else centre
         x = centre + self.sigma_max * noise
@@ -79,6 +81,9 @@ class Sampler(ABC):
         return Visited(self.sigma_max, begun(x, denoised, centre), denoised)
 
     @abstractmethod
+    def path(self, denoise: Denoise, start: Visited) -> Iterator[Visited]:
+        """Follows the flow from its first point, and yields it at each further level."""
+
     def solve(self, denoise: Denoise, noise: Tensor, centre: Tensor | None = None) -> Tensor:
         """Turns standard normal noise into draws.
 
@@ -90,11 +95,17 @@ class Sampler(ABC):
         Returns:
             Draws of the same shape.
         """
+        start = self.start(denoise, noise, centre)
+        before = last = start
+        for last in self.path(denoise, start):
+            if last.sigma >= APART * self.sigma_min:
+                before = last
+        return ended(before, last) if last is not before else last.denoised
 
 
 @dataclass(frozen=True)
 class Heun(Sampler):
-    """Heun's method: second order, two evaluations per step, one for the start and one for the last.
+    """Heun's method: second order, two evaluations per step, and two for the start.
 
     At equal cost it is less accurate than :class:`Multistep`; give it 40 evaluations or more.
 
@@ -106,15 +117,15 @@ class Heun(Sampler):
     def levels(self) -> int:
         return self.evaluations // 2
 
-    def solve(self, denoise: Denoise, noise: Tensor, centre: Tensor | None = None) -> Tensor:
-        before, here = None, self.start(denoise, noise, centre)
+    def path(self, denoise: Denoise, start: Visited) -> Iterator[Visited]:
+        here = start
         for lower in self.grid()[1:]:
             slope = (here.x - here.denoised) / here.sigma
             ahead = here.x + (lower - here.sigma) * slope
             slope = (slope + (ahead - denoise(ahead, lower)) / lower) / 2
             x = here.x + (lower - here.sigma) * slope
-            before, here = here, Visited(lower, x, denoise(x, lower))
-        return here.denoised if before is None else ended(before, here)
+            here = Visited(lower, x, denoise(x, lower))
+            yield here
 
 
 @dataclass(frozen=True)
@@ -123,8 +134,9 @@ class Multistep(Sampler):
 
     In :math:`\lambda = -\ln \sigma` the flow is :math:`dx / d\lambda = D - x`. Over a step of length h it
     has the solution :math:`e^{-h} x + \int_0^h e^{u - h} D(u) du`, in which D is replaced by the polynomial
-    through ``order`` evaluations: the last ones to predict where the step ends, and that at its end with the last but
-    one of them to correct it. The next step starts from the corrected point, with the evaluation at the predicted one.
+    through ``order`` evaluations: the last ones to predict where the step ends, and the one there with the last
+    ``order - 1`` before it to correct that. The next step starts from the corrected point, with the evaluation at the
+    predicted one.
 
     Attributes:
         order: Number of evaluations that the polynomials pass through.
@@ -133,7 +145,7 @@ class Multistep(Sampler):
         Hochbruck and Ostermann, "Exponential integrators" (2010), section 2.5 (exponential multistep
         methods). Zhang and Chen, "Fast sampling of diffusion models with exponential integrator" (2023).
         Zhao et al., "UniPC: a unified predictor-corrector framework for fast sampling of diffusion models" (2023),
-        algorithm 1 (a corrector that costs no evaluation).
+        algorithm 1 (a corrector that costs no evaluation; theirs passes through one evaluation more).
     """
 
     order: int = 3
@@ -147,14 +159,14 @@ class Multistep(Sampler):
     def levels(self) -> int:
         return self.evaluations - 1
 
-    def solve(self, denoise: Denoise, noise: Tensor, centre: Tensor | None = None) -> Tensor:
-        known = [self.start(denoise, noise, centre)]
+    def path(self, denoise: Denoise, start: Visited) -> Iterator[Visited]:
+        known = [start]
         for lower in self.grid()[1:]:
-            predicted = _carried(known[0], lower, known[: self.order])
+            predicted = _carried(known[0], lower, known)
             ahead = Visited(lower, predicted, denoise(predicted, lower))
             corrected = _carried(known[0], lower, [ahead, *known][: self.order])
-            known = [ahead._replace(x=corrected), *known[:2]]
-        return known[0].denoised if len(known) == 1 else ended(known[1], known[0])
+            known = [ahead._replace(x=corrected), *known][: self.order]
+            yield known[0]
 
 
 def _carried(here: Visited, lower: float, through: list[Visited]) -> Tensor:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
+from torch.nn.functional import cross_entropy, one_hot
 
 from simgraph.compile.edges import EdgeList
 from simgraph.compile.masks import LATENT
@@ -97,10 +97,18 @@ class Denoiser(nn.Module):
             here = classes == count
             centred = x[:, here, :count] - x[:, here, :count].mean(-1, keepdim=True)
             logits = raw[:, here, :count] + count**0.5 * centred / sigma[:, None, None].square()
-            mean = count**0.5 * (logits.softmax(-1) - 1 / count)
+            mean = _coded(logits.softmax(-1))
             kept = torch.where(latent[:, here], mean, x[:, here, :count])
             denoised[:, here, :count] = kept
         return denoised
+
+    def settled(self, x: Tensor, slots: Tensor) -> Tensor:
+        """Returns tokens (rows, tokens, features) with categories on their codes, and 0 for features that they lack."""
+        settled, classes = x * self.own[slots], self.classes[slots]
+        for count in self._counts(classes):
+            here = classes == count
+            settled[:, here, :count] = _coded(one_hot(x[:, here, :count].argmax(-1), count).to(x.dtype))
+        return settled
 
     def loss(
         self,
@@ -207,3 +215,9 @@ class Denoiser(nn.Module):
     @staticmethod
     def _counts(classes: Tensor) -> list[int]:
         return sorted({count for count in classes.tolist() if count})
+
+
+def _coded(probabilities: Tensor) -> Tensor:
+    """Returns the mean code of categories (..., classes)."""
+    count = probabilities.shape[-1]
+    return count**0.5 * (probabilities - 1 / count)

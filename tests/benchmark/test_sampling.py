@@ -26,5 +26,7 @@ def test_a_measurement_of_a_hardly_trained_model(monkeypatch):
     assert min(found["two_moons"]["c2st"]) > 0.6  # the network knows next to nothing
     assert found["cached"]["cached"] < found["cached"]["relay"]
     text = sampling.report(found)
-    assert re.search(r"\| two_moons \| \d+ \| \d+\.\d \| 0\.\d{4} \| 0\.\d{4} \| [+-]0\.\d{4} ± 0\.\d{4} \|", text)
+    assert re.search(
+        r"\| two_moons \| \d+ \| \d+ \| \d+\.\d \| 0\.\d{4} \| 0\.\d{4} \| [+-]0\.\d{4} ± 0\.\d{4} \|", text
+    )
     assert re.search(r"given 100 observed ones take .* \d+ times less\.", text)

@@ -53,6 +53,17 @@ def label_codes(compiled):
     return compiled.layout.tokenizers["label"].codes()
 
 
+def test_tokens_settle_on_codes_and_without_what_they_lack():
+    compiled, denoiser, x = prepared(mixed())
+    slots, label = torch.arange(x.shape[1]), compiled.layout.slots("label")
+    torch.testing.assert_close(denoiser.settled(x + 0.01 * noise_like(x), slots)[:, label], x[:, label])
+    settled = denoiser.settled(noise_like(x), slots)
+    assert len(torch.unique(settled[:, label].flatten(0, -2), dim=0)) <= len(label_codes(compiled))
+    assert (settled[:, ~denoiser.own] == 0).all()
+    continuous = denoiser.own & (denoiser.classes == 0)[:, None]
+    assert torch.equal(settled[:, continuous], noise_like(x)[:, continuous])
+
+
 @pytest.mark.parametrize("sigma", [0.05, 0.5, 3.0, 30.0])
 def test_a_denoised_category_is_a_convex_combination_of_codes(sigma):
     compiled, denoiser, x = prepared(mixed())
