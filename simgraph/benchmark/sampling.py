@@ -151,7 +151,7 @@ def report(found: dict[str, Any]) -> str:
         facts(found["machine"]),
         "",
         f"{DRAWS} draws of each posterior of five observations after a training on {SIMULATIONS} simulations with"
-        f" default settings: the median of their seconds, and the mean C2ST (random forest) with the default number"
+        " default settings: the median of their seconds, and the mean C2ST (random forest) with the default number"
         f" of network evaluations and with {STEPS}, and of the difference the standard error over observations.",
         "",
         markdown_table(

@@ -49,10 +49,10 @@ def of(a, label):
     return a.double().exp() + label + 1
 
 
-def same(found, expected):
-    # Functions are computed in doubles; where draws of one are handed to another, both are rounded, by half of 1.2e-7.
+def same(found, expected, roundings=1):
+    # Functions are computed in doubles and handed out in single precision: half of 1.2e-7 for each rounding.
     assert found.dtype == torch.float32
-    torch.testing.assert_close(found.double(), expected.double(), rtol=1.2e-7, atol=0)
+    torch.testing.assert_close(found.double(), expected.double(), rtol=roundings * 6.1e-8, atol=0)
 
 
 def test_a_function_is_computed_from_parents_drawn_with_the_rest(model):
@@ -104,7 +104,8 @@ def test_without_the_graph_the_learned_variable_is_drawn(model, tmp_path):
 
 def test_interventions_and_replicates_are_exact_as_well(model):
     samples = model.do(label=2).sample("total", "a", num_samples=10, seed=1)
-    same(samples["total"], of(samples["a"], torch.tensor(2)))
+    # Below an intervention, functions hand single precision to one another.
+    same(samples["total"], of(samples["a"], torch.tensor(2)), roundings=2)
     through_an_object = model.do(a=0.5).sample("total", "label", num_samples=10, seed=1)
     same(through_an_object["total"], of(torch.tensor(0.5), through_an_object["label"]))
     assert set(model.given(x=2.0).predict("pair", num_samples=20)[:, 1].tolist()) <= {1.0, 2.0, 3.0}

@@ -49,8 +49,8 @@ def test_the_mode_is_that_of_values_and_not_of_tokens(sizes, monkeypatch):
     centre, scale = float(statistics["centre"][0]), float(statistics["scale"][0])
     # log(size) is normal by construction; its mode in natural units is exp(mean - variance).
     expected = np.exp(centre - scale**2)
-    # A log density is known to 1e-4, by which it falls within 0.014 standard deviations: a draw there may win.
-    assert float(sizes.map("size", seed=0)) == pytest.approx(expected, rel=0.014 * scale)
+    # The least curvature holds the last steps to a twentieth of Newton's, which ends 0.0063 standard deviations away.
+    assert float(sizes.map("size", seed=0)) == pytest.approx(expected, rel=0.01 * scale)
 
 
 def test_a_normal_law_has_its_mode_at_the_mean(gaussian_model, monkeypatch):
