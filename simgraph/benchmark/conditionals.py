@@ -10,7 +10,7 @@ References:
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 
 import numpy as np
@@ -47,17 +47,23 @@ class Conditionals:
 
     def question(self, number: int) -> Question:
         """Returns a question by its number, from 0 on; it is the same every time."""
-        values = {name: column[number] for name, column in self._traces.items()}
+        return replace(self.about(self._trace(number), number), reference=partial(self._reference, number))
+
+    def about(self, trace: Mapping[str, np.ndarray], number: int) -> Question:
+        """Returns a question about a trace, values by name: of what is given, that has the number."""
         observed = self._observed(number)
         given = {name: elements for name, elements in observed.items() if elements.any()}
         latent = {name: ~elements for name, elements in observed.items() if not elements.all()}
-        evidence = {name: missing(values[name], ~elements) for name, elements in given.items()}
-        return Question(evidence, latent, partial(self._reference, number))
+        evidence = {name: missing(trace[name], ~elements) for name, elements in given.items()}
+        return Question(evidence, latent)
 
     def _reference(self, number: int, count: int, part: int) -> np.ndarray:
-        values = {name: column[number].astype(np.float64) for name, column in self._traces.items()}
+        values = {name: value.astype(np.float64) for name, value in self._trace(number).items()}
         draws = self.draws(values, self._observed(number), count, 2 * number + part)
         return self.question(number).columns(draws)
+
+    def _trace(self, number: int) -> dict[str, np.ndarray]:
+        return {name: column[number] for name, column in self._traces.items()}
 
     @cached_property
     def _traces(self) -> dict[str, np.ndarray]:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from scipy.stats import norm
 from torch import Tensor
 from torch.distributions import Normal
 
 from simgraph.dsl import node
 from simgraph.graph import Graph
 
-__all__ = ["gaussian_linear", "posterior_draws"]
+__all__ = ["gaussian_linear", "posterior_draws", "posterior_log_prob"]
 
 
 @node
@@ -30,3 +31,8 @@ def posterior_draws(observation: np.ndarray, count: int, seed: int) -> np.ndarra
     """Draws (count, 10) from the exact posterior of an observation (10,)."""
     noise = np.random.default_rng(seed).normal(size=(count, len(observation)))
     return np.asarray(observation / 2 + 0.05**0.5 * noise)
+
+
+def posterior_log_prob(parameters: np.ndarray, observations: np.ndarray) -> np.ndarray:
+    """Returns exact log densities (rows,) of parameters (rows, 10) given observations (rows, 10)."""
+    return np.asarray(norm.logpdf(parameters, observations / 2, 0.05**0.5).sum(1))

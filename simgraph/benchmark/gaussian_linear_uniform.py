@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from scipy.stats import truncnorm
 from torch import Tensor
 from torch.distributions import Normal, Uniform
 
@@ -17,7 +18,7 @@ from simgraph.benchmark.truncated import truncated
 from simgraph.dsl import node
 from simgraph.graph import Graph
 
-__all__ = ["gaussian_linear_uniform", "posterior_draws"]
+__all__ = ["gaussian_linear_uniform", "posterior_draws", "posterior_log_prob"]
 
 _SCALE = 0.1**0.5
 
@@ -41,3 +42,9 @@ def posterior_draws(observation: np.ndarray, count: int, seed: int) -> np.ndarra
     uniform = torch.from_numpy(np.random.default_rng(seed).random((count, len(centre))))
     noise = truncated((-1 - centre) / _SCALE, (1 - centre) / _SCALE, uniform)
     return np.asarray((centre + _SCALE * noise).clamp(-1, 1).numpy())
+
+
+def posterior_log_prob(parameters: np.ndarray, observations: np.ndarray) -> np.ndarray:
+    """Returns exact log densities (rows,) of parameters (rows, 10) in the box, given observations (rows, 10)."""
+    low, high = ((edge - observations) / _SCALE for edge in (-1, 1))
+    return np.asarray(truncnorm.logpdf(parameters, low, high, observations, _SCALE).sum(1))

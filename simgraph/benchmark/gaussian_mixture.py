@@ -18,7 +18,7 @@ from simgraph.benchmark.truncated import mass, truncated
 from simgraph.dsl import node
 from simgraph.graph import Graph
 
-__all__ = ["gaussian_mixture", "posterior_draws"]
+__all__ = ["gaussian_mixture", "posterior_draws", "posterior_log_prob"]
 
 _EDGE = 10.0
 _SCALES = (1.0, 0.1)
@@ -51,3 +51,12 @@ def posterior_draws(observation: np.ndarray, count: int, seed: int) -> np.ndarra
     which = random.choice(len(_SCALES), size=count, p=chance / chance.sum())
     noise = truncated(low[which], high[which], torch.from_numpy(random.random((count, 2))))
     return np.asarray((centre + scales[which, None] * noise).clamp(-_EDGE, _EDGE).numpy())
+
+
+def posterior_log_prob(parameters: np.ndarray, observations: np.ndarray) -> np.ndarray:
+    """Returns exact log densities (rows,) of parameters (rows, 2) in the box, given observations (rows, 2)."""
+    theta, centre = (torch.from_numpy(np.asarray(rows, np.float64)).unsqueeze(1) for rows in (parameters, observations))
+    scales = torch.tensor(_SCALES).double().unsqueeze(1)
+    low, high = ((edge - centre) / scales for edge in (-_EDGE, _EDGE))  # (rows, scale, dimension)
+    chance = mass(low, high).prod(-1).sum(-1)
+    return np.asarray((Normal(centre, scales).log_prob(theta).sum(-1).logsumexp(-1) - chance.log()).numpy())

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
 
 from simgraph.benchmark import npe
 from simgraph.benchmark.endings import end_of
@@ -52,11 +55,15 @@ def _simgraph(task: Task, traces: Traces, seed: int, plan: Plan, progress: bool)
             "ended_by": end_of(model.history, settings, settings.time_limit or float("inf")),
             "tokens": len(model.compiled.layout),
         }
+
+        def log_prob(data: Mapping[str, Any], parameters: Mapping[str, Any]) -> np.ndarray:
+            return np.asarray(model.given(**data).log_prob(**parameters))
+
         answers = {
             "simgraph": lambda question, count, number: question.ask(model, count, number),
             "exact": lambda question, count, number: question.ask(model, count, number, exact=True),
         }
-        return Learned(answers, facts)
+        return Learned(answers, {"simgraph": log_prob}, facts)
 
     return train
 

@@ -47,11 +47,15 @@ def prepare(task: Posteriors, traces: Traces, seed: int, progress: bool) -> Trai
             draws: Tensor = posterior.sample((count,), x=given, show_progress_bars=False)
             return draws.numpy()
 
+        def log_prob(given: Mapping[str, Any], parameters: Mapping[str, Any]) -> np.ndarray:
+            pairs = zip(_numbers(parameters, task.parameters), _numbers(given, data), strict=True)
+            return np.array([float(posterior.log_prob(one[None], x=seen[None])) for one, seen in pairs])
+
         facts = {
             "validation_loss": float(inference.summary["best_validation_loss"][-1]),
             "epochs": int(inference.summary["epochs_trained"][-1]),
         }
-        return Learned({"npe": answer}, facts)
+        return Learned({"npe": answer}, {"npe": log_prob}, facts)
 
     return train
 

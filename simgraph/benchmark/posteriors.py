@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from simgraph.benchmark.question import Question
+from simgraph.benchmark.question import Question, Reference, unknown
 from simgraph.benchmark.references import load_reference
 from simgraph.errors import DeclarationError
 from simgraph.graph import Graph
@@ -35,6 +35,8 @@ class Posteriors:
         parameters: Names of what is asked for, in the order of the references' columns.
         exact: Draws (count, dimensions) from the posterior of an observation (dimensions,), from a seed, where the
             posterior has a closed form.
+        log_prob: Exact log densities (rows,) of parameters (rows, dimensions) given observations (rows, dimensions),
+            where the posterior has a closed form.
         draws_of: The task whose published draws are used, where it is another one.
         observed: Makes the observations of a name, (observations, dimensions); the published ones by default.
     """
@@ -44,6 +46,7 @@ class Posteriors:
     data: Mapping[str, tuple[int, ...]]
     parameters: tuple[str, ...] = ("theta",)
     exact: Callable[[np.ndarray, int, int], np.ndarray] | None = None
+    log_prob: Callable[[np.ndarray, np.ndarray], np.ndarray] | None = None
     draws_of: str | None = None
     observed: Callable[[str], np.ndarray] = field(default=_published)
 
@@ -54,8 +57,15 @@ class Posteriors:
 
     def question(self, number: int) -> Question:
         """Returns the question for the parameters given an observation, by its number from 0 on."""
+        return self._question(self.evidence(self.observations()[number]), partial(self.reference, number))
+
+    def about(self, trace: Mapping[str, np.ndarray], number: int) -> Question:
+        """Returns the question for the parameters given the data of a trace, values by name."""
+        return self._question({name: trace[name] for name in self.data})
+
+    def _question(self, evidence: Mapping[str, Any], reference: Reference = unknown) -> Question:
         latent = {name: np.ones(shape, dtype=bool) for name, shape in self._shapes.items()}
-        return Question(self.evidence(self.observations()[number]), latent, partial(self.reference, number))
+        return Question(evidence, latent, reference)
 
     @cached_property
     def _shapes(self) -> dict[str, tuple[int, ...]]:

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from tqdm.auto import tqdm
 
+from simgraph.benchmark.calibration import calibration
 from simgraph.benchmark.methods import METHODS, check_method
 from simgraph.benchmark.pictures import plot_draws, save
 from simgraph.benchmark.plan import Plan
@@ -124,6 +125,7 @@ def judged(
         "c2st_mean": {name: float(np.mean(each)) for name, each in scores.items()},
         "mmd": discrepancies,
         "mmd_mean": float(np.mean(discrepancies)),
+        **calibration(task, training.learned, method, progress),
         **training.learned.facts,
         **training.seconds,
         "sample_seconds": sampled - begin,

@@ -56,15 +56,26 @@ _STATES = tuple(f"theta_{step}" for step in range(hmm.STEPS))
 
 _ALL: tuple[Task, ...] = (
     Posteriors("two_moons", two_moons.two_moons, {"x": (2,)}),
-    Posteriors("gaussian_linear", gaussian_linear.gaussian_linear, {"x": (10,)}, exact=gaussian_linear.posterior_draws),
+    Posteriors(
+        "gaussian_linear",
+        gaussian_linear.gaussian_linear,
+        {"x": (10,)},
+        exact=gaussian_linear.posterior_draws,
+        log_prob=gaussian_linear.posterior_log_prob,
+    ),
     Posteriors(
         "gaussian_linear_uniform",
         gaussian_linear_uniform.gaussian_linear_uniform,
         {"x": (10,)},
         exact=gaussian_linear_uniform.posterior_draws,
+        log_prob=gaussian_linear_uniform.posterior_log_prob,
     ),
     Posteriors(
-        "gaussian_mixture", gaussian_mixture.gaussian_mixture, {"x": (2,)}, exact=gaussian_mixture.posterior_draws
+        "gaussian_mixture",
+        gaussian_mixture.gaussian_mixture,
+        {"x": (2,)},
+        exact=gaussian_mixture.posterior_draws,
+        log_prob=gaussian_mixture.posterior_log_prob,
     ),
     Posteriors("slcp", slcp.slcp, {"x": (4, 2)}),
     Posteriors("slcp_distractors", slcp_distractors.slcp_distractors, {"x": (100,)}, draws_of="slcp"),

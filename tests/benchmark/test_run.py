@@ -4,7 +4,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from simgraph.benchmark import methods, run, summary
+from simgraph.benchmark import calibration, methods, run, summary
 from simgraph.benchmark.pictures import plot_draws, plot_scores
 from simgraph.benchmark.plan import Plan
 from simgraph.benchmark.run import benchmark
@@ -88,7 +88,10 @@ def test_the_report_has_a_row_for_all_seeds_and_shows_the_pictures(tmp_path, jud
     benchmark(["two_moons"], [500, 1_000], range(2), tmp_path, SMALL)
     text = (tmp_path / "benchmark.md").read_text()
     # The questions have 0.715 and 0.695 over the seeds: their mean has the standard error 0.010.
-    assert "| two_moons | 500 | simgraph (default) | 2 | 2, 50 | 0.705 ± 0.010, 0.500 | - | 0.1000 | 1.5 |" in text
+    assert (
+        "| two_moons | 500 | simgraph (default) | 2 | 2, 50 | 0.705 ± 0.010, 0.500 | - | 0.1000 | - | - | - | 1.5 |"
+        in text
+    )
     for name in ("c2st_by_budget.png", "c2st_by_seconds.png", "draws_two_moons.png"):
         assert f"]({name})" in text
         picture = (tmp_path / name).read_bytes()
@@ -222,7 +225,8 @@ def test_pictures_of_scores_join_the_means():
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:the time limit of 1 s ended")
-def test_a_short_benchmark_end_to_end(tmp_path, capsys):
+def test_a_short_benchmark_end_to_end(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(calibration, "TRACES", 5)
     plan = Plan(preset="fast", time_limit=1.0, questions=1, draws=100)
     [found] = benchmark(["bernoulli_glm"], [200], [3], tmp_path, plan, progress=False)
     assert 0.3 < found["floor"]["rf"] < 0.7
@@ -231,6 +235,9 @@ def test_a_short_benchmark_end_to_end(tmp_path, capsys):
     assert found["seed"] == 3
     assert found["tokens"] == 20
     assert found["ended_by"] in ("time", "patience")
+    assert set(found["coverage"]) == {"0.5", "0.9"}
+    assert np.isfinite(found["log_score"]["found"]).all()
+    assert " | {:.3f} ± {:.3f} | ".format(*found["coverage"]["0.9"]) in (tmp_path / "benchmark.md").read_text()
     assert all(found[f"{stage}_seconds"] > 0 for stage in ("simulate", "train", "sample", "judge"))
     assert "bernoulli_glm, 200 simulations, simgraph, seed 3: C2ST" in capsys.readouterr().out
     assert {path.name for path in tmp_path.iterdir()} == {
@@ -244,21 +251,27 @@ def test_a_short_benchmark_end_to_end(tmp_path, capsys):
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:the time limit of 1 s ended")
-def test_conditionals_end_to_end(tmp_path):
+def test_conditionals_end_to_end(tmp_path, monkeypatch):
+    monkeypatch.setattr(calibration, "TRACES", 5)
     plan = Plan(preset="fast", time_limit=1.0, classifiers=("rf", "mlp"), questions=5, draws=40)
     [found] = benchmark(["slcp_conditionals"], [200], [0], tmp_path, plan, progress=False)
     assert all(len(found["c2st"][name]) == 5 for name in ("rf", "mlp"))
+    assert 0 < found["coverage"]["0.9"][0] <= 1
+    assert "log_score" not in found
 
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # those of sbi
-def test_npe_learns_from_the_same_traces(tmp_path):
+def test_npe_learns_from_the_same_traces(tmp_path, monkeypatch):
+    monkeypatch.setattr(calibration, "TRACES", 5)
     pytest.importorskip("sbi")
     plan = Plan(preset="fast", time_limit=1.0, questions=1, draws=100)
     ours, theirs = benchmark(["sir"], [200], [0], tmp_path, plan, against=["npe"], progress=False)
     assert (ours["method"], theirs["method"]) == ("simgraph", "npe")
     assert 0.3 < theirs["c2st_mean"]["rf"] <= 1
     assert theirs["train_seconds"] > 0
+    for found in (ours, theirs):
+        assert np.isfinite(found["log_score"]["found"]).all()
 
 
 def test_a_line_of_the_pictures_joins_what_was_asked_alike(tmp_path, monkeypatch):
