@@ -21,6 +21,7 @@ from simgraph.dsl import (
 from simgraph.errors import SimgraphError, SimgraphWarning
 from simgraph.graph import Graph
 from simgraph.query import (
+    Check,
     Flow,
     Guided,
     Heun,
@@ -50,6 +51,7 @@ from simgraph.version import __version__
 
 __all__ = [
     "Architecture",
+    "Check",
     "Chunks",
     "Compiled",
     "Convolution",

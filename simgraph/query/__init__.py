@@ -1,5 +1,6 @@
 """Answers: a trained model, questions put to it by name, and their samples."""
 
+from simgraph.query.check import Check
 from simgraph.query.evidence import Missing, missing
 from simgraph.query.flow import Flow
 from simgraph.query.intervals import Interval, above, below, between
@@ -13,6 +14,7 @@ from simgraph.query.samples import Samples
 from simgraph.query.solvers import Heun, Multistep, Sampler
 
 __all__ = [
+    "Check",
     "Flow",
     "Guided",
     "Heun",

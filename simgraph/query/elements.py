@@ -9,7 +9,7 @@ from torch import Tensor
 
 from simgraph.errors import QueryError
 
-__all__ = ["columns", "elements"]
+__all__ = ["columns", "elements", "rows"]
 
 
 def elements(values: Mapping[str, Tensor], *, batched: bool) -> dict[str, np.ndarray]:
@@ -27,6 +27,14 @@ def elements(values: Mapping[str, Tensor], *, batched: bool) -> dict[str, np.nda
             label = f"{name}[{', '.join(map(str, element))}]" if element else name
             found[label] = array[(slice(None),) * lead + element]
     return found
+
+
+def rows(values: Mapping[str, Tensor], *, batched: bool) -> dict[str, np.ndarray]:
+    """Returns the draws (num_samples,) of each element, those of each piece of evidence by a label of their own."""
+    found = elements(values, batched=batched)
+    if not batched:
+        return found
+    return {f"batch {piece}: {label}": draws for label, both in found.items() for piece, draws in enumerate(both)}
 
 
 def columns(values: Mapping[str, Tensor], *, batched: bool) -> dict[str, np.ndarray]:

@@ -19,6 +19,7 @@ from simgraph.dsl import Embedding, Node
 from simgraph.errors import DeclarationError, QueryError, SimgraphWarning, TracesError, TrainingError, warn
 from simgraph.graph import Graph
 from simgraph.graph.fingerprint import differences, fingerprint
+from simgraph.query.check import Check
 from simgraph.query.intervene import Intervention
 from simgraph.query.nuisance import with_nuisances
 from simgraph.query.query import Query
@@ -193,6 +194,10 @@ class Model:
     def sample(self, *names: str | Node | Iterable[str | Node], **options: Any) -> Any:
         """Draws from the joint, or from the marginal of the named variables; see :meth:`Query.sample`."""
         return Query(self._trained, {}, 1, batched=False).sample(*names, **options)
+
+    def check(self, *names: str | Node | Iterable[str | Node], **options: Any) -> Check:
+        """Holds draws from the joint or a marginal against the graph's own; see :meth:`Query.check`."""
+        return Query(self._trained, {}, 1, batched=False).check(*names, **options)
 
     def do(self, /, *settings: Mapping[str | Node, Any], **values: Any) -> Intervention:
         """Sets variables to constants, as an experimenter would: nothing is learned about what lies above them.

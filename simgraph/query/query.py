@@ -15,8 +15,9 @@ from simgraph.dsl import Node
 from simgraph.errors import OutOfRangeWarning, QueryError
 from simgraph.query.answering import Answering
 from simgraph.query.attach import attach, sort
+from simgraph.query.check import Check
 from simgraph.query.density import check_density, check_flow, log_prob, merged, why_no_density
-from simgraph.query.evidence import check
+from simgraph.query.evidence import check as checked
 from simgraph.query.flow import Flow
 from simgraph.query.functions import (
     asked_points,
@@ -136,7 +137,7 @@ class Query(Answering):
                 looked[name] = positions(points[index.name], asked[index.name])
                 if name in given and given[name].observed[looked[name]].all():
                     raise QueryError(f"{name!r} is given at all the points where it is asked for.\n  Ask elsewhere.")
-        evidence = self.evidence | check(trained.compiled, trained.ranges, given, strict=strict)
+        evidence = self.evidence | checked(trained.compiled, trained.ranges, given, strict=strict)
         return self.changed(trained=trained, evidence=evidence, looked=looked)
 
     def sample(
@@ -200,6 +201,52 @@ class Query(Answering):
             raise QueryError(f"exact={exact!r} is neither True nor False.")
         query = self._settled(at, asked)
         return query.answer(asked, num_samples, seed, sampler, method, exact=exact, single=single)
+
+    def check(
+        self,
+        *names: str | Node | Iterable[str | Node],
+        num_samples: int = 2000,
+        seed: int | None = None,
+        at: Mapping[Any, Any] | None = None,
+        sampler: Sampler | None = None,
+    ) -> Check:
+        """Holds the network's answer against one that is corrected by the graph's own density.
+
+        It takes as long as ``sample(..., exact=True)``, and can be asked of the same questions.
+
+        Args:
+            *names: Names, as in :meth:`sample`.
+            num_samples: Number of draws of each of the two answers, for each piece of evidence.
+            seed: Seed of the draws; fresh ones every time if there is none.
+            at: Sizes by name of plates whose size varies, where no evidence tells them.
+            sampler: The solver and its number of network evaluations.
+
+        Returns:
+            How far means, standard deviations and distribution functions of all elements are off, and whether that is
+            more than chance; it holds both sets of draws.
+
+        Raises:
+            UnknownNameError, QueryError, RestrictionError, SimulationError: As ``sample(..., exact=True)``.
+
+        Example:
+            >>> from torch.distributions import Normal
+            >>> import simgraph as sg
+            >>> @sg.node
+            ... def theta():
+            ...     return Normal(0.0, 1.0)
+            >>> @sg.node
+            ... def x(theta):
+            ...     return Normal(theta, 0.5)
+            >>> settings = sg.Settings(steps=5)
+            >>> model = sg.fit(sg.Graph(theta, x), num_simulations=100, preset=settings, progress=False)
+            >>> model.given(x=1.0).check("theta", seed=0).differing  # five steps are no training
+            ('theta',)
+        """
+        asked, _ = self._asked(names)
+        seed = secrets.randbits(62) if seed is None else check_seed(seed)
+        options: dict[str, Any] = {"num_samples": num_samples, "seed": seed, "at": at, "sampler": sampler}
+        exact = self.sample(asked, exact=True, **options)  # first: it is what may be refused
+        return Check(self.sample(asked, **options), exact)
 
     def predict(
         self,

@@ -52,6 +52,10 @@ class RaggedQuery(Sequence["Query"]):
         """Draws for each piece of evidence; see :meth:`Query.sample`."""
         return self._asked("sample", names, seed, options)
 
+    def check(self, *names: str | Node | Iterable[str | Node], seed: int | None = None, **options: Any) -> Any:
+        """Holds each piece's answer against the corrected one; see :meth:`Query.check`."""
+        return self._asked("check", names, seed, options)
+
     def predict(self, *names: str | Node | Iterable[str | Node], seed: int | None = None, **options: Any) -> Any:
         """Draws replicates for each piece of evidence; see :meth:`Query.predict`."""
         return self._asked("predict", names, seed, options)

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from simgraph.errors import QueryError, UnknownNameError, did_you_mean
-from simgraph.query.elements import elements
+from simgraph.query.elements import rows
 from simgraph.query.numbers import numbers
 from simgraph.text import table
 
@@ -84,21 +84,19 @@ def summarise(values: Mapping[str, Tensor], ess: float, *, batched: bool) -> Sum
         ess: Effective number of draws, for each piece of evidence.
         batched: Whether the first axis runs over pieces of evidence; each has rows of its own.
     """
-    rows: dict[str, np.ndarray] = {}
-    for label, column in elements(values, batched=batched).items():
-        rows |= {f"batch {piece}: {label}": draws for piece, draws in enumerate(column)} if batched else {label: column}
+    drawn = rows(values, batched=batched)
     low, median, high = (
-        {label: float(number) for label, number in zip(rows, quantiles, strict=True)}
-        for quantiles in np.quantile(np.stack(list(rows.values())), [0.05, 0.5, 0.95], axis=1)
+        {label: float(number) for label, number in zip(drawn, quantiles, strict=True)}
+        for quantiles in np.quantile(np.stack(list(drawn.values())), [0.05, 0.5, 0.95], axis=1)
     )
     return Summary(
         {
-            "mean": {label: float(draws.mean()) for label, draws in rows.items()},
-            "sd": {label: float(draws.std()) for label, draws in rows.items()},
+            "mean": {label: float(draws.mean()) for label, draws in drawn.items()},
+            "sd": {label: float(draws.std()) for label, draws in drawn.items()},
             "5%": low,
             "50%": median,
             "95%": high,
-            "ess": dict.fromkeys(rows, ess),
+            "ess": dict.fromkeys(drawn, ess),
         }
     )
 

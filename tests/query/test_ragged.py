@@ -232,7 +232,7 @@ def test_the_density_takes_the_size_of_values(model):
         model.log_prob(effect=[0.0] * 3, score=[0.0] * 4)
 
 
-def test_exact_answers_of_a_size():
+def test_exact_answers_and_checks_of_a_size():
     # mu | scores is normal: precision 1 + n / 2, mean sum / 2 over it.
     settings = sg.Settings(steps=60, batch_size=64, architecture=sg.Architecture(width=16, depth=2, heads=2))
     own = sg.fit(schools, num_simulations=400, preset=settings, progress=False)
@@ -244,6 +244,9 @@ def test_exact_answers_of_a_size():
     law = torch.distributions.MultivariateNormal(torch.zeros(3, dtype=torch.float64), total)
     expected = float(law.log_prob(torch.tensor([1.0, 2.0, 0.0], dtype=torch.float64)))
     assert float(found.log_evidence) == pytest.approx(expected, abs=0.05)
+    first, second = own.given(score=[[1.0, 2.0], [0.5] * 4]).check("mu", num_samples=300, seed=0)
+    # Precisions 2 and 3, sums 3 and 2.
+    assert [float(check.exact["mu"].mean()) for check in (first, second)] == pytest.approx([3 / 4, 2 / 6], abs=0.2)
 
 
 def test_permuting_evidence_permutes_answers():
