@@ -25,10 +25,20 @@ def machine(seed: int) -> dict[str, Any]:
         "simgraph": __version__,
         "torch": torch.__version__,
         "python": platform.python_version(),
-        "processor": platform.machine(),
+        "processor": _processor(),
         "cores": os.cpu_count(),
         "seed": seed,
     }
+
+
+def _processor() -> str:
+    """Returns the model of the processor where Linux tells it, else the architecture: speeds differ twofold."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    models = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(models, platform.machine())
 
 
 def facts(found: dict[str, Any]) -> str:
