@@ -1,6 +1,8 @@
 """Data flows one way: a module imports from rooms before its own, never from later ones."""
 
 import ast
+import subprocess
+import sys
 from pathlib import Path
 
 import simgraph
@@ -107,3 +109,15 @@ def test_nothing_read_from_disk_is_executed():
 def test_all_public_names_exist_and_are_documented():
     for name in simgraph.__all__:
         assert getattr(simgraph, name).__doc__ or name == "__version__", name
+
+
+def test_the_core_and_the_tasks_need_no_extra():
+    extras = ["scipy", "sklearn", "matplotlib", "pandas", "xarray", "typer", "rich", "arviz_base", "arviz_stats", "sbi"]
+    blocked = f"import sys; sys.modules.update(dict.fromkeys({extras}))"
+    done = subprocess.run(
+        [sys.executable, "-c", f"{blocked}; import simgraph, simgraph.benchmark.tasks, simgraph.cli"],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr

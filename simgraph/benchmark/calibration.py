@@ -12,6 +12,7 @@ References:
 
 from __future__ import annotations
 
+import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -27,7 +28,7 @@ from simgraph.benchmark.tasks import Task
 from simgraph.errors import OutOfRangeWarning
 from simgraph.traces import Traces
 
-__all__ = ["SHARES", "calibration", "coverage", "log_scores"]
+__all__ = ["SHARES", "TRACES", "calibration", "coverage", "fresh", "log_scores"]
 
 TRACES = 200
 DRAWS = 39
@@ -37,33 +38,39 @@ SHARES = (0.5, 0.9)
 
 
 def calibration(task: Task, learned: Learned, method: str, progress: bool = False) -> dict[str, Any]:
-    """Returns what :func:`coverage` and :func:`log_scores` find, by name.
+    """Returns what :func:`coverage` and :func:`log_scores` find, by name, and how long that took.
 
     Nothing of a method that takes long for an answer, since hundreds are needed; no scores of tasks that ask a
     different question each time.
     """
     if method not in learned.log_probs:
         return {}
-    found: dict[str, Any] = {"coverage": coverage(task, learned.answers[method], progress, TRACES)}
+    begin, traces = time.monotonic(), fresh(task, TRACES)
+    found: dict[str, Any] = {"coverage": coverage(task, learned.answers[method], traces, progress)}
     if isinstance(task, Posteriors):
-        found["log_score"] = log_scores(task, learned.log_probs[method], TRACES)
-    return found
+        found["log_score"] = log_scores(task, learned.log_probs[method], traces)
+    return {**found, "calibrate_seconds": time.monotonic() - begin}
 
 
-def coverage(task: Task, answer: Answer, progress: bool = False, count: int = TRACES) -> dict[str, list[float]]:
+def fresh(task: Task, count: int) -> Traces:
+    """Simulates traces that neither trainings nor the task's own questions have."""
+    return task.graph.simulate(count, seed=SEED + 1, progress=False)
+
+
+def coverage(task: Task, answer: Answer, traces: Traces, progress: bool = False) -> dict[str, list[float]]:
     """Counts how often central intervals of an answer hold the truth.
 
     Args:
         task: The task.
         answer: The answer.
+        traces: Fresh traces; one question is asked about each.
         progress: Whether to show a progress bar.
-        count: Number of fresh traces, one question about each.
 
     Returns:
-        By share of the draws inside the interval: the share of truths in there, of all numbers that are asked for, and
-        its standard error over the traces.
+        By share of the draws inside the interval: the share of truths in there, of the numbers that are asked for in
+        each trace, averaged over the traces; and its standard error.
     """
-    traces = _fresh(task, count)
+    count = traces.num_simulations
     inside = np.empty((len(SHARES), count))
     with _beyond_training():
         for number in tqdm(range(count), desc="calibration", unit="trace", disable=not progress, leave=False):
@@ -77,34 +84,31 @@ def coverage(task: Task, answer: Answer, progress: bool = False, count: int = TR
     return {f"{share:g}": _mean(row) for share, row in zip(SHARES, inside, strict=True)}
 
 
-def log_scores(task: Posteriors, log_prob: LogProb, count: int = TRACES) -> dict[str, list[float]]:
+def log_scores(task: Posteriors, log_prob: LogProb, traces: Traces) -> dict[str, Any]:
     """Averages log densities of the parameters of fresh traces given their data, in nats.
 
     Args:
         task: The task.
         log_prob: Log densities of the method.
-        count: Number of fresh traces.
+        traces: Fresh traces.
 
     Returns:
-        The mean and its standard error: of the method as ``"found"`` and, where the posterior has a closed form, by how
-        much it is below the right one as ``"lost"``.
+        ``"found"``: the mean and its standard error of the method; ``"lost"``: by how much it is below that of the
+        right posterior, where the task has a closed form of it; ``"ruled_out"``: how many truths the method gives no
+        density. These are left out of the means.
     """
-    traces = _fresh(task, count)
     data, parameters = ({name: traces[name] for name in names} for names in (task.data, task.parameters))
     with _beyond_training():
         found = log_prob(data, parameters)
-    scores = {"found": _mean(found)}
+    possible = np.isfinite(found)
+    scores: dict[str, Any] = {"found": _mean(found[possible]), "ruled_out": int((~possible).sum())}
     if task.log_prob is not None:
         right = task.log_prob(flat(parameters, task.parameters), flat(data, tuple(task.data)))
-        scores["lost"] = _mean(right - found)
+        scores["lost"] = _mean((right - found)[possible])
     return scores
 
 
-def _fresh(task: Task, count: int) -> Traces:
-    return task.graph.simulate(count, seed=SEED + 1, progress=False)
-
-
-def _mean(values: Any) -> list[float]:
+def _mean(values: np.ndarray) -> list[float]:
     """Returns the mean and its standard error."""
     return [float(np.mean(values)), float(np.std(values, ddof=1) / len(values) ** 0.5)]
 

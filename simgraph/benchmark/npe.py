@@ -48,6 +48,7 @@ def prepare(task: Posteriors, traces: Traces, seed: int, progress: bool) -> Trai
             return draws.numpy()
 
         def log_prob(given: Mapping[str, Any], parameters: Mapping[str, Any]) -> np.ndarray:
+            torch.manual_seed(seed)  # what leaks out of the prior's support is estimated by draws
             pairs = zip(_numbers(parameters, task.parameters), _numbers(given, data), strict=True)
             return np.array([float(posterior.log_prob(one[None], x=seen[None])) for one, seen in pairs])
 

@@ -125,11 +125,11 @@ def judged(
         "c2st_mean": {name: float(np.mean(each)) for name, each in scores.items()},
         "mmd": discrepancies,
         "mmd_mean": float(np.mean(discrepancies)),
-        **calibration(task, training.learned, method, progress),
         **training.learned.facts,
         **training.seconds,
         "sample_seconds": sampled - begin,
         "judge_seconds": time.monotonic() - sampled,
+        **calibration(task, training.learned, method, progress),
     }, draws[0]
 
 

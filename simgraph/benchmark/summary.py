@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from simgraph.benchmark.calibration import SHARES
+from simgraph.benchmark.calibration import SHARES, TRACES
 from simgraph.benchmark.pictures import plot_scores, save
 from simgraph.benchmark.plan import CLASSIFIERS, Plan
 from simgraph.benchmark.report import facts, markdown_table, write_text
@@ -51,7 +51,7 @@ def report(runs: Sequence[Mapping[str, Any]], pictures: Sequence[str] = ()) -> s
         "questions, draws",
         *(f"C2ST ({name}) ± error, floor" for name in CLASSIFIERS),
         "squared MMD",
-        *(f"inside {float(share):.0%} intervals" for share in SHARES),
+        *(f"inside {share:.0%} intervals" for share in SHARES),
         "log p of the truth",
         *(f"{stage} [s]" for stage in STAGES),
         "cores used in training",
@@ -67,9 +67,10 @@ def report(runs: Sequence[Mapping[str, Any]], pictures: Sequence[str] = ()) -> s
             " difficulty differs. Floor: two sets of right draws against each other. Squared MMD: unbiased, Gaussian"
             " kernel, median distance; 0 is perfect. Seconds are wall seconds of one run, for all questions together;"
             " of two cores training uses some 1.8, and where it got fewer, other work was using them."
-            " Right draws: exact ones, or those of sbibm 1.1.0. Intervals: how often central ones of the answers to 200"
-            " fresh traces hold the truth. Log p: the mean log density there, in nats, and by how much the exact"
-            " posterior's is above it, where that has a closed form. A dash: not measured.",
+            " Right draws: exact ones, or those of sbibm 1.1.0."
+            f" Intervals: how often central ones of the answers to {TRACES} fresh traces hold the truth. Log p:"
+            " the mean log density there, in nats, and by how much the exact"
+            " posterior's is above it, where the task has a closed form of it. A dash: not measured.",
             "",
             *(f"Machine: {found}." for found in machines),
             "",
@@ -99,14 +100,16 @@ def _row(group: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
 
 
 def _calibrated(group: Sequence[Mapping[str, Any]], name: str, key: str) -> str:
-    """Returns the mean and its error of those runs that have it; seeds share the traces, so that the error stays."""
+    """Returns the mean and its error where all runs have it; seeds share the traces, so that the error stays."""
     known = [run[name][key] for run in group if key in run.get(name, {})]
-    return "{:.3f} ± {:.3f}".format(*np.mean(known, 0)) if known else "-"
+    return "{:.3f} ± {:.3f}".format(*np.mean(known, 0)) if len(known) == len(group) else "-"
 
 
 def _log_score(group: Sequence[Mapping[str, Any]]) -> str:
     found, lost = (_calibrated(group, "log_score", key) for key in ("found", "lost"))
-    return found if lost == "-" else f"{found}, {lost} too low"
+    ruled_out = sum(run.get("log_score", {}).get("ruled_out", 0) for run in group)
+    parts = [found, *([] if lost == "-" else [f"{lost} too low"]), *([f"{ruled_out} ruled out"] if ruled_out else [])]
+    return ", ".join(parts)
 
 
 def _method(run: Mapping[str, Any]) -> str:

@@ -1,12 +1,12 @@
 r"""The network's answer held against the corrected one.
 
-For each element, the largest distance between the distribution functions of n plain and m corrected draws is told. If
-both follow one law, it stays below
+For each element, the largest distance between the distribution functions of n plain and m corrected draws is told, or
+between the probabilities of a category. If both follow one law, it stays below
 
 .. math:: \sqrt{\tfrac12 \ln(2 k / \alpha)} \, \sqrt{1 / n + 1 / m}
 
-for all of k elements with a probability of :math:`1 - \alpha`, about; m is the number of draws that the corrected ones
-are worth.
+for all of k elements and categories with a probability of :math:`1 - \alpha`, about; n and m are the numbers of
+independent draws that both are worth.
 
 References:
     Smirnov, "Table for estimating the goodness of fit of empirical distributions" (1948): the distance of two sets of
@@ -16,11 +16,12 @@ References:
 from __future__ import annotations
 
 import math
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import ks_2samp
 
-from simgraph.errors import listed
+from simgraph.errors import QueryError, listed
 from simgraph.query.elements import rows
 from simgraph.query.samples import Samples
 from simgraph.query.summary import Summary
@@ -30,18 +31,30 @@ __all__ = ["Check"]
 _CHANCE = 0.01
 """Probability that some element differs by chance."""
 
+_LEGEND = "shift: plain less corrected mean, in corrected sd; width: plain over corrected sd; distance: 0 to 1"
+
+_TELLING = 0.3
+"""Limit of the distance above which the draws are too few to tell anything."""
+
 
 class Check:
     """Draws of the network beside draws that are corrected by the graph's own density.
 
+    It is true where no element differs by more than chance, and the draws are worth enough to tell. Elements are looked
+    at one by one: how they depend on one another is not compared.
+
     Args:
         plain: The network's draws.
         exact: Corrected draws of the same variables given the same evidence.
+        categories: Names of variables whose numbers stand for categories.
 
     Attributes:
         plain, exact: As given.
-        limit: Distance of distribution functions that chance seldom exceeds in any element.
+        limit: Distance that chance seldom exceeds in any element.
         differing: Elements whose distance exceeds it, such as ``theta[0]``.
+
+    Raises:
+        QueryError: If the two have different variables or shapes, or no elements.
 
     Example:
         >>> import torch
@@ -50,43 +63,113 @@ class Check:
         ('b',)
     """
 
-    def __init__(self, plain: Samples, exact: Samples) -> None:
+    def __init__(self, plain: Samples, exact: Samples, categories: Collection[str] = ()) -> None:
         self.plain, self.exact = plain, exact
-        self._summary = _compared(plain, exact)
-        distances = self._summary["distance"]
-        spread = (1 / plain.num_samples + 1 / exact.ess) ** 0.5
-        self.limit = math.sqrt(math.log(2 * len(distances) / _CHANCE) / 2) * spread
-        self.differing = tuple(label for label, distance in distances.items() if distance > self.limit)
+        pairs = list(_pairs(plain, exact, categories))
+        self._summary = _compared(pairs)
+        count = sum(pair.comparisons for pair in pairs)
+        spread = (1 / plain.ess + 1 / exact.ess) ** 0.5
+        self.limit = math.sqrt(math.log(2 * max(1, count) / _CHANCE) / 2) * spread
+        # A distance that is no number, of draws that are none, differs as well.
+        self.differing = tuple(pair.label for pair in pairs if not pair.distance <= self.limit)
 
     def summary(self) -> Summary:
         """Returns the table that is printed, by column and element.
 
         ``shift`` is the mean of the plain draws less that of the corrected ones, in standard deviations of these;
-        ``width`` the ratio of standard deviations; ``distance`` that of the distribution functions. Each piece of
+        ``width`` the ratio of standard deviations; ``distance`` that of the distribution functions, or the largest one
+        of the probabilities of a category. The first two are NaN of categories, and of what never varies. Each piece of
         evidence has rows of its own.
+
+        Example:
+            >>> import torch
+            >>> even = torch.arange(500.0)
+            >>> Check(Samples({"a": even}), Samples({"a": even + 250})).summary()["distance"]["a"]
+            0.5
         """
         return self._summary
 
     def __bool__(self) -> bool:
-        """Tells whether no element differs by more than chance."""
-        return not self.differing
+        return self.limit <= _TELLING and not self.differing
 
     def __repr__(self) -> str:
-        verdict = (
-            f"More than chance ({self.limit:.2g}): the distance of {listed(self.differing)}.\n"
-            "  sample(..., exact=True) corrects the draws; more traces or a longer training bring the network closer."
-            if self.differing
-            else f"No element differs by more than chance ({self.limit:.2g})."
-        )
-        counts = f"{self.plain.num_samples} plain draws held against corrected ones worth {self.exact.ess:.0f}"
-        return "\n".join([counts, repr(self.summary()), verdict, *self.exact.notes])
+        worth = f"worth {self.exact.ess:.0f}" + (" or more, for each piece of evidence" if self.exact.batched else "")
+        notes = [f"plain draws: {note}" for note in self.plain.notes] + list(self.exact.notes)
+        head = f"{self.plain.num_samples} plain draws held against corrected ones {worth}"
+        return "\n".join([head, _LEGEND, repr(self.summary()), self._verdict(), *notes])
+
+    def _verdict(self) -> str:
+        if self.differing:
+            return (
+                f"More than chance ({self.limit:.2g}): the distance of {listed(self.differing)}.\n"
+                "  The corrected draws are in check.exact; more traces or a longer training bring the network closer."
+            )
+        if self.limit > _TELLING:
+            return f"The draws are worth too few to tell: by chance, distances go up to {self.limit:.2g}."
+        return f"No element differs by more than chance ({self.limit:.2g})."
 
 
-def _compared(plain: Samples, exact: Samples) -> Summary:
+@dataclass(frozen=True)
+class _Pair:
+    """Draws of one element, float64 (n,) and (m,)."""
+
+    label: str
+    plain: np.ndarray
+    exact: np.ndarray
+    category: bool
+
+    @property
+    def varies(self) -> bool:
+        return bool(np.ptp(self.plain) > 0 or np.ptp(self.exact) > 0)
+
+    @property
+    def comparisons(self) -> int:
+        """How many distances are looked at; none of what is the same number throughout."""
+        return len(self._values) if self.category else int(self.varies)
+
+    @property
+    def shift(self) -> float:
+        if self.category or not np.ptp(self.exact):
+            return math.nan
+        return float((self.plain.mean() - self.exact.mean()) / self.exact.std())
+
+    @property
+    def width(self) -> float:
+        if self.category or not np.ptp(self.exact):
+            return math.nan
+        return float(self.plain.std() / self.exact.std())
+
+    @property
+    def distance(self) -> float:
+        """The largest distance between the distribution functions, or between the probabilities of a category."""
+        if np.isnan(self.plain).any() or np.isnan(self.exact).any():
+            return math.nan
+        both = (self.plain, self.exact)
+        if self.category:
+            shares = [(draws == self._values[:, None]).mean(1) for draws in both]
+        else:
+            shares = [np.searchsorted(np.sort(draws), self._values, "right") / len(draws) for draws in both]
+        return float(np.abs(shares[0] - shares[1]).max())
+
+    @property
+    def _values(self) -> np.ndarray:
+        return np.unique(np.concatenate([self.plain, self.exact]))
+
+
+def _pairs(plain: Samples, exact: Samples, categories: Collection[str]) -> Iterator[_Pair]:
     found, right = (rows(samples, batched=samples.batched) for samples in (plain, exact))
-    with np.errstate(divide="ignore", invalid="ignore"):  # an element that never varies
-        shift = {label: float((found[label].mean() - own.mean()) / own.std()) for label, own in right.items()}
-        width = {label: float(found[label].std() / own.std()) for label, own in right.items()}
-    # Its probability is not asked for, and takes long to compute for many draws unless by the limit.
-    distance = {label: float(ks_2samp(found[label], own, method="asymp").statistic) for label, own in right.items()}
-    return Summary({"shift": shift, "width": width, "distance": distance})
+    if not found or found.keys() != right.keys():
+        raise QueryError(
+            f"the two sets of draws have the elements {listed(found)} and {listed(right)}.\n"
+            "  A check compares draws of the same variables given the same evidence."
+        )
+    classes = {label for name in categories for label in rows({name: exact[name]}, batched=exact.batched)}
+    for label in found:
+        own, other = (np.asarray(part[label], np.float64) for part in (found, right))
+        yield _Pair(label, own, other, label in classes)
+
+
+def _compared(pairs: Sequence[_Pair]) -> Summary:
+    return Summary(
+        {column: {pair.label: getattr(pair, column) for pair in pairs} for column in ("shift", "width", "distance")}
+    )

@@ -17,7 +17,7 @@ from simgraph.query.answering import Answering
 from simgraph.query.attach import attach, sort
 from simgraph.query.check import Check
 from simgraph.query.density import check_density, check_flow, log_prob, merged, why_no_density
-from simgraph.query.evidence import check as checked
+from simgraph.query.evidence import check
 from simgraph.query.flow import Flow
 from simgraph.query.functions import (
     asked_points,
@@ -137,7 +137,7 @@ class Query(Answering):
                 looked[name] = positions(points[index.name], asked[index.name])
                 if name in given and given[name].observed[looked[name]].all():
                     raise QueryError(f"{name!r} is given at all the points where it is asked for.\n  Ask elsewhere.")
-        evidence = self.evidence | checked(trained.compiled, trained.ranges, given, strict=strict)
+        evidence = self.evidence | check(trained.compiled, trained.ranges, given, strict=strict)
         return self.changed(trained=trained, evidence=evidence, looked=looked)
 
     def sample(
@@ -212,7 +212,8 @@ class Query(Answering):
     ) -> Check:
         """Holds the network's answer against one that is corrected by the graph's own density.
 
-        It takes as long as ``sample(..., exact=True)``, and can be asked of the same questions.
+        It takes as long as ``sample(..., exact=True)``, and can be asked of the same questions. The corrected draws
+        start from those of the network: what it never proposes, both may miss.
 
         Args:
             *names: Names, as in :meth:`sample`.
@@ -223,10 +224,14 @@ class Query(Answering):
 
         Returns:
             How far means, standard deviations and distribution functions of all elements are off, and whether that is
-            more than chance; it holds both sets of draws.
+            more than chance; it holds both sets of draws. Restrictions are satisfied by rejection, whose draws are
+            independent.
 
         Raises:
             UnknownNameError, QueryError, RestrictionError, SimulationError: As ``sample(..., exact=True)``.
+
+        Warns:
+            CoverageWarning: If the network's draws are so far off that the corrected ones may miss parts.
 
         Example:
             >>> from torch.distributions import Normal
@@ -245,8 +250,13 @@ class Query(Answering):
         asked, _ = self._asked(names)
         seed = secrets.randbits(62) if seed is None else check_seed(seed)
         options: dict[str, Any] = {"num_samples": num_samples, "seed": seed, "at": at, "sampler": sampler}
-        exact = self.sample(asked, exact=True, **options)  # first: it is what may be refused
-        return Check(self.sample(asked, **options), exact)
+        try:
+            exact = self.sample(asked, exact=True, **options)  # first: it is what may be refused
+        except QueryError as error:
+            raise type(error)(f"check(...) needs corrected draws, and these are not possible here: {error}") from error
+        plain = self.sample(asked, method="rejection" if self.restrictions else "auto", **options)
+        tokenizers = self.trained.compiled.layout.tokenizers
+        return Check(plain, exact, [name for name in asked if name in tokenizers and tokenizers[name].classes])
 
     def predict(
         self,

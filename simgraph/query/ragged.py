@@ -53,7 +53,7 @@ class RaggedQuery(Sequence["Query"]):
         return self._asked("sample", names, seed, options)
 
     def check(self, *names: str | Node | Iterable[str | Node], seed: int | None = None, **options: Any) -> Any:
-        """Holds each piece's answer against the corrected one; see :meth:`Query.check`."""
+        """Holds the answer for each piece against the corrected one, in a list; see :meth:`Query.check`."""
         return self._asked("check", names, seed, options)
 
     def predict(self, *names: str | Node | Iterable[str | Node], seed: int | None = None, **options: Any) -> Any:

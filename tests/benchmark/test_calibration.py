@@ -3,11 +3,12 @@
 import numpy as np
 import pytest
 import torch
+from scipy.special import logsumexp
 from torch.distributions import Normal
 
 from simgraph import Graph, node
 from simgraph.benchmark import calibration
-from simgraph.benchmark.calibration import coverage, log_scores
+from simgraph.benchmark.calibration import coverage, fresh, log_scores
 from simgraph.benchmark.conditionals import Conditionals
 from simgraph.benchmark.learned import Learned
 from simgraph.benchmark.tasks import find_task
@@ -29,7 +30,7 @@ def right(task, widening=1.0):
 @pytest.mark.parametrize("name", CLOSED_FORMS)
 def test_right_answers_cover_as_often_as_they_say(name):
     task = find_task(name)
-    found = coverage(task, right(task))
+    found = coverage(task, right(task), fresh(task, 200))
     for share, (mean, error) in found.items():
         assert abs(mean - float(share)) < 3 * error
         assert 0 < error < 0.04
@@ -38,21 +39,21 @@ def test_right_answers_cover_as_often_as_they_say(name):
 @pytest.mark.parametrize(("widening", "sign"), [(0.7, -1), (1.5, 1)])
 def test_narrow_answers_cover_too_little_and_wide_ones_too_much(widening, sign):
     task = find_task("gaussian_linear")
-    for share, (mean, error) in coverage(task, right(task, widening)).items():
+    for share, (mean, error) in coverage(task, right(task, widening), fresh(task, 200)).items():
         assert sign * (mean - float(share)) > 5 * error
 
 
 def test_ranks_are_counted_exactly():
     # All truths have one rank among the 39 draws: 9 is below the middle half of forty, 10 in it.
     task = find_task("gaussian_linear")
-    truths = task.graph.simulate(20, seed=2**20 + 1, progress=False)["theta"]
+    traces = fresh(task, 20)
 
     def ranked(below):
         def answer(question, count, seed):
             assert count == 39
-            return np.repeat([truths[seed] - 1, truths[seed] + 1], [below, count - below], 0)
+            return np.repeat([traces["theta"][seed] - 1, traces["theta"][seed] + 1], [below, count - below], 0)
 
-        return {share: mean for share, (mean, _) in coverage(task, answer, count=20).items()}
+        return {share: mean for share, (mean, _) in coverage(task, answer, traces).items()}
 
     for below, expected in [
         (9, (0, 1)),
@@ -96,25 +97,48 @@ def test_conditionals_are_asked_about_what_is_left():
             values[name] = centre + sd * rng.normal(size=count)
         return question.columns(values)
 
-    for share, (mean, error) in coverage(task, answer).items():
+    for share, (mean, error) in coverage(task, answer, fresh(task, 200)).items():
         assert abs(mean - float(share)) < 3 * error
     assert asked == {((), ("a", "b")), (("b",), ("a",)), (("a",), ("b",))}
 
 
 @pytest.mark.parametrize("name", CLOSED_FORMS)
-def test_closed_forms_lose_nothing_and_others_their_divergence(name):
+def test_scores_tell_how_much_is_lost(name):
     task = find_task(name)
+    traces = fresh(task, 200)
 
     def exact(data, parameters):
         return task.log_prob(parameters["theta"], data["x"])
 
-    scores = log_scores(task, exact)
+    scores = log_scores(task, exact, traces)
     assert scores["lost"] == [0.0, 0.0]
-    assert log_scores(task, lambda *both: exact(*both) - 0.5)["lost"] == pytest.approx([0.5, 0.0])
-    # The mean log density is minus the entropy, which draws from the same posteriors estimate as well.
-    x = task.graph.simulate(200, seed=7, progress=False)["x"]
-    drawn = np.concatenate([task.exact(row, 1, number) for number, row in enumerate(x)])
-    assert abs(task.log_prob(drawn, x).mean() - scores["found"][0]) < 4 * scores["found"][1]
+    assert scores["found"][0] == pytest.approx(task.log_prob(traces["theta"], traces["x"]).mean())
+    assert log_scores(task, lambda *both: exact(*both) - 0.5, traces)["lost"] == pytest.approx([0.5, 0.0])
+
+    def blind(data, parameters):
+        found = exact(data, parameters)
+        found[[3, 5]] = -np.inf
+        return found
+
+    assert log_scores(task, blind, traces)["ruled_out"] == 2
+    assert np.isfinite(log_scores(task, blind, traces)["found"]).all()
+
+
+@pytest.mark.parametrize("name", CLOSED_FORMS)
+def test_closed_forms_are_the_graph_s_own_density_up_to_a_constant(name):
+    task = find_task(name)
+    traces, count = fresh(task, 3), 50
+    for x in traces["x"]:
+        theta = task.exact(x, count, 1)
+        values = {"theta": theta, "x": np.repeat(x[None], count, 0)}
+        if "c" in task.graph:
+            each = [task.graph.log_prob({**values, "c": np.full(count, category)}) for category in (0, 1)]
+            joint = logsumexp(np.stack(each), 0)
+        else:
+            joint = np.asarray(task.graph.log_prob(values))
+        difference = task.log_prob(theta, values["x"]) - joint
+        assert np.ptp(difference) < 1e-3
+        assert np.ptp(joint) > 1
 
 
 @pytest.mark.parametrize("centre", [[0.3, -4.0], [9.95, -10.4]])
@@ -128,9 +152,10 @@ def test_the_mixture_s_density_has_mass_one(centre):
     assert mass == pytest.approx(1, abs=1e-3)
 
 
-def test_the_box_s_density_has_mass_one_in_each_number():
-    line = np.linspace(-1, 1, 4001)
-    log_prob = find_task("gaussian_linear_uniform").log_prob
+@pytest.mark.parametrize(("name", "end"), [("gaussian_linear", 3), ("gaussian_linear_uniform", 1)])
+def test_densities_have_mass_one_in_each_number(name, end):
+    line = np.linspace(-end, end, 8001)
+    log_prob = find_task(name).log_prob
     for centre in (-1.8, 0.1, 1.2):
         assert np.trapezoid(np.exp(log_prob(line[:, None], np.array([[centre]]))), line) == pytest.approx(1, abs=1e-5)
 
@@ -140,7 +165,7 @@ def test_methods_that_take_long_are_left_out(monkeypatch):
     task = find_task("gaussian_linear")
     learned = Learned({"quick": right(task), "slow": right(task)}, {"quick": lambda data, _: np.zeros(10)}, {})
     found = calibration.calibration(task, learned, "quick")
-    assert set(found) == {"coverage", "log_score"}
+    assert set(found) == {"coverage", "log_score", "calibrate_seconds"}
     assert found["log_score"]["found"] == [0.0, 0.0]
     assert calibration.calibration(task, learned, "slow") == {}
 
