@@ -127,7 +127,7 @@ def test_a_model_learns_how_often_it_does_not_rain(tmp_path):
         return rng.gamma(2.0, 3.0) if humidity + rng.normal() > 0 else 0.0
 
     graph = Graph(humidity, rain)
-    settings = sg.Settings(steps=2000, batch_size=256, architecture=sg.Architecture(width=32, depth=2))
+    settings = sg.Settings(steps=3000, batch_size=256, architecture=sg.Architecture(width=32, depth=2))
     model = sg.fit(graph, num_simulations=10_000, seed=0, preset=settings, progress=False)
     for value, dry in ((-1.0, 0.8413), (0.0, 0.5), (1.0, 0.1587)):
         drawn = model.given(humidity=value).sample("rain", num_samples=4000, seed=0)
