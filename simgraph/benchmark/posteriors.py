@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
 
-from simgraph.benchmark.question import Question, Reference, unknown
+from simgraph.benchmark.question import Question
 from simgraph.benchmark.references import load_reference
 from simgraph.errors import DeclarationError
 from simgraph.graph import Graph
@@ -57,15 +57,13 @@ class Posteriors:
 
     def question(self, number: int) -> Question:
         """Returns the question for the parameters given an observation, by its number from 0 on."""
-        return self._question(self.evidence(self.observations()[number]), partial(self.reference, number))
+        question = self.about(self.evidence(self.observations()[number]), number)
+        return replace(question, reference=partial(self.reference, number))
 
     def about(self, trace: Mapping[str, np.ndarray], number: int) -> Question:
-        """Returns the question for the parameters given the data of a trace, values by name."""
-        return self._question({name: trace[name] for name in self.data})
-
-    def _question(self, evidence: Mapping[str, Any], reference: Reference = unknown) -> Question:
+        """Returns the question for the parameters given the data of a trace, values by name, whatever the number."""
         latent = {name: np.ones(shape, dtype=bool) for name, shape in self._shapes.items()}
-        return Question(evidence, latent, reference)
+        return Question({name: trace[name] for name in self.data}, latent)
 
     @cached_property
     def _shapes(self) -> dict[str, tuple[int, ...]]:

@@ -11,16 +11,13 @@ import numpy as np
 from simgraph.errors import DeclarationError
 from simgraph.query import Model
 
-__all__ = ["SEED", "Question", "Reference", "flat", "unknown"]
+__all__ = ["SEED", "Question", "flat"]
 
 SEED = 2**20
 """Seed of the traces that questions are made of; no training has it."""
 
-Reference = Callable[[int, int], np.ndarray]
-"""Right draws (count, dimensions) for a count and the number of a set, 0 or 1."""
 
-
-def unknown(count: int, part: int) -> np.ndarray:
+def _unknown(count: int, part: int) -> np.ndarray:
     """Stands for right draws that nobody has."""
     raise DeclarationError("no right draws are known of the answer to this question.")
 
@@ -32,13 +29,13 @@ class Question:
     Attributes:
         evidence: What is given, by name, as ``given`` takes it.
         latent: Which elements of a variable are asked for: boolean arrays in the graph's shapes, by name.
-        reference: Right draws of these elements, side by side in that order. The two sets are independent of each
-            other.
+        reference: Right draws (count, dimensions) of these elements, side by side in that order, for a count and
+            the number of a set, 0 or 1. The two sets are independent of each other.
     """
 
     evidence: Mapping[str, Any]
     latent: Mapping[str, np.ndarray]
-    reference: Reference = unknown
+    reference: Callable[[int, int], np.ndarray] = _unknown
 
     def ask(self, model: Model, count: int, seed: int, exact: bool = False) -> np.ndarray:
         """Draws a model's answer, (count, dimensions); corrected by the graph's own densities where it is to be."""

@@ -16,8 +16,9 @@ References:
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -66,12 +67,14 @@ class Check:
     def __init__(self, plain: Samples, exact: Samples, categories: Collection[str] = ()) -> None:
         self.plain, self.exact = plain, exact
         pairs = list(_pairs(plain, exact, categories))
-        self._summary = _compared(pairs)
+        columns = ("shift", "width", "distance")
+        self._summary = Summary({name: {pair.label: getattr(pair, name) for pair in pairs} for name in columns})
         count = sum(pair.comparisons for pair in pairs)
         spread = (1 / plain.ess + 1 / exact.ess) ** 0.5
         self.limit = math.sqrt(math.log(2 * max(1, count) / _CHANCE) / 2) * spread
         # A distance that is no number, of draws that are none, differs as well.
-        self.differing = tuple(pair.label for pair in pairs if not pair.distance <= self.limit)
+        distances = self._summary["distance"].items()
+        self.differing = tuple(label for label, distance in distances if not distance <= self.limit)
 
     def summary(self) -> Summary:
         """Returns the table that is printed, by column and element.
@@ -119,25 +122,17 @@ class _Pair:
     category: bool
 
     @property
-    def varies(self) -> bool:
-        return bool(np.ptp(self.plain) > 0 or np.ptp(self.exact) > 0)
-
-    @property
     def comparisons(self) -> int:
         """How many distances are looked at; none of what is the same number throughout."""
-        return len(self._values) if self.category else int(self.varies)
+        return len(self._values) if self.category else int(len(self._values) > 1)
 
     @property
     def shift(self) -> float:
-        if self.category or not np.ptp(self.exact):
-            return math.nan
-        return float((self.plain.mean() - self.exact.mean()) / self.exact.std())
+        return float(self.plain.mean() - self.exact.mean()) / self._sd
 
     @property
     def width(self) -> float:
-        if self.category or not np.ptp(self.exact):
-            return math.nan
-        return float(self.plain.std() / self.exact.std())
+        return float(self.plain.std()) / self._sd
 
     @property
     def distance(self) -> float:
@@ -152,6 +147,11 @@ class _Pair:
         return float(np.abs(shares[0] - shares[1]).max())
 
     @property
+    def _sd(self) -> float:
+        """Standard deviation of the corrected draws; NaN where it means nothing."""
+        return math.nan if self.category or not np.ptp(self.exact) else float(self.exact.std())
+
+    @cached_property
     def _values(self) -> np.ndarray:
         return np.unique(np.concatenate([self.plain, self.exact]))
 
@@ -167,9 +167,3 @@ def _pairs(plain: Samples, exact: Samples, categories: Collection[str]) -> Itera
     for label in found:
         own, other = (np.asarray(part[label], np.float64) for part in (found, right))
         yield _Pair(label, own, other, label in classes)
-
-
-def _compared(pairs: Sequence[_Pair]) -> Summary:
-    return Summary(
-        {column: {pair.label: getattr(pair, column) for pair in pairs} for column in ("shift", "width", "distance")}
-    )

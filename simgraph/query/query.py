@@ -248,15 +248,19 @@ class Query(Answering):
             ('theta',)
         """
         asked, _ = self._asked(names)
-        seed = secrets.randbits(62) if seed is None else check_seed(seed)
-        options: dict[str, Any] = {"num_samples": num_samples, "seed": seed, "at": at, "sampler": sampler}
-        try:
-            exact = self.sample(asked, exact=True, **options)  # first: it is what may be refused
+        layout = self.trained.compiled.layout
+        refuse(
+            layout, layout.names, "check(...)", "Simulate data, and see how often intervals of draws hold the truth."
+        )
+        num_samples, seed, sampler = numerics(num_samples, seed, sampler)
+        query = self._settled(at, asked)
+        try:  # first: it is what may be refused
+            exact = query.answer(asked, num_samples, seed, sampler, "auto", exact=True, single=False)
         except QueryError as error:
             raise type(error)(f"check(...) needs corrected draws, and these are not possible here: {error}") from error
-        plain = self.sample(asked, method="rejection" if self.restrictions else "auto", **options)
-        tokenizers = self.trained.compiled.layout.tokenizers
-        return Check(plain, exact, [name for name in asked if name in tokenizers and tokenizers[name].classes])
+        method = "rejection" if self.restrictions else "auto"
+        plain = query.answer(asked, num_samples, seed, sampler, method, exact=False, single=False)
+        return Check(plain, exact, [name for name in asked if layout.tokenizers[name].classes])
 
     def predict(
         self,

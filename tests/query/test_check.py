@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 import torch
-from torch.distributions import Normal
 
 import simgraph as sg
 from simgraph import Graph, node
@@ -106,26 +105,16 @@ def test_draws_of_something_else_are_refused():
         sg.Check(drawn(0.0, 1.0), drawn(0.0))
 
 
-@node
-def theta():
-    return Normal(torch.zeros(2), 1.0)
-
-
-@node
-def x(theta):
-    return Normal(theta, 0.5)
-
-
 @node(shape=())
 def box(theta, rng):
     return float(theta.sum()) + rng.normal()
 
 
 @pytest.fixture(scope="module")
-def raw(tiny):
+def raw(tiny, gaussian_model):
     """A model that has learned next to nothing."""
     settings = sg.Settings(steps=3, architecture=tiny.architecture)
-    return sg.fit(Graph(theta, x, box), num_simulations=200, preset=settings, progress=False)
+    return sg.fit(Graph(*gaussian_model.graph.values(), box), num_simulations=200, preset=settings, progress=False)
 
 
 def test_an_untrained_model_is_found_out(raw):
