@@ -21,12 +21,19 @@ def test_a_measurement_of_a_hardly_trained_model(monkeypatch):
     }.items():
         monkeypatch.setattr(sampling, name, value)
     monkeypatch.setattr(sampling, "fit", lambda *args, **options: sg.fit(*args, **{"preset": TINY, **options}))
-    found = {"machine": {"cores": 2}, "two_moons": sampling.posterior("two_moons"), "cached": sampling.cached()}
-    assert len(found["two_moons"]["seconds"]) == len(found["two_moons"]["c2st"]) == 5
-    assert min(found["two_moons"]["c2st"]) > 0.6  # the network knows next to nothing
+    found = {
+        "machine": {"cores": 2},
+        "two_moons": sampling.posterior("two_moons"),
+        "slcp_cached": sampling.posterior("slcp", "cached"),
+        "cached": sampling.cached(),
+    }
+    for task in ("two_moons", "slcp_cached"):
+        assert len(found[task]["seconds"]) == len(found[task]["c2st"]) == 5
+        assert min(found[task]["c2st"]) > 0.6  # the network knows next to nothing
     assert found["cached"]["cached"] < found["cached"]["relay"]
     text = sampling.report(found)
     score = r"0\.\d{4}"
-    row = rf"\| two_moons \| \d+ \| 13 \| \d+\.\d \| 100 \| {score} \| {score} \| [+-]{score} ± {score} \|"
-    assert re.search(row, text)
+    row = rf" \| \d+ \| 13 \| \d+\.\d \| 100 \| {score} \| {score} \| [+-]{score} ± {score} \|"
+    assert re.search(r"\| two moons" + row, text)
+    assert re.search(r"\| SLCP, `observed=\"cached\"`" + row, text)
     assert re.search(r"given 400 observed ones take .* \d+ times less\.", text)
