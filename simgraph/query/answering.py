@@ -47,7 +47,7 @@ class Answering(Question):
             report = {"ess": right.ess, "log_evidence": right.log_evidence, "notes": right.notes}
         elif self.restrictions:
             answer = restricted(self, num_samples, sampler, integer_seed(seed, "restricted"), find_method(method))
-            report = {"notes": self._told(answer)}
+            report = {"ess": answer.ess, "notes": self._told(answer)}
             found = self._beside(answer, asked, num_samples, sampler, integer_seed(seed, "beside"))
         else:
             found = self.drawn(asked, num_samples, sampler, seed)

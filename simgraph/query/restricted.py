@@ -50,11 +50,13 @@ class Restricted:
         values: Draws (evidence, num_samples, *plate sizes, *event_shape) of the variables that restrictions read.
         satisfied: Share of the draws that satisfy all restrictions.
         how: The method, in words.
+        ess: Effective number of draws, of the worst piece of evidence.
     """
 
     values: dict[str, Tensor]
     satisfied: float
     how: str
+    ess: float
 
 
 def restricted(query: Answering, num_samples: int, sampler: Sampler, seed: int, method: Method | None) -> Restricted:
@@ -81,7 +83,7 @@ def restricted(query: Answering, num_samples: int, sampler: Sampler, seed: int, 
             "  State it as sg.constraint(residual), at most 0 where it holds; or use method='rejection'."
         )
     found: dict[int, dict[str, Tensor]] = {}
-    share = 0.0
+    share, ess = 0.0, float(num_samples)
     try:
         if not isinstance(method, Splitting):
             rejection = method if isinstance(method, Rejection) else Rejection()
@@ -89,7 +91,8 @@ def restricted(query: Answering, num_samples: int, sampler: Sampler, seed: int, 
         missing = [piece for piece in range(query.size) if piece not in found]
         ladder = method if isinstance(method, Splitting) else Splitting()
         for piece in missing:
-            found[piece] = _climbed(source, piece, num_samples, seed, ladder, budget)
+            found[piece], worth = _climbed(source, piece, num_samples, seed, ladder, budget)
+            ess = min(ess, worth)
     except OutOfTimeError:
         raise RestrictionError(
             f"no {num_samples} draws that satisfy {listed(query.restrictions)} were found in {budget.seconds:g} s.\n"
@@ -100,7 +103,7 @@ def restricted(query: Answering, num_samples: int, sampler: Sampler, seed: int, 
     parts += [f"sequential Monte Carlo{f' for {len(missing)} of {query.size} pieces' if kept else ''}"] * bool(missing)
     names = found[0]
     values = {name: torch.stack([found[piece][name] for piece in range(query.size)]) for name in names}
-    return Restricted(values, 1.0, ", ".join(parts))
+    return Restricted(values, 1.0, ", ".join(parts), ess)
 
 
 class _Source:
@@ -180,8 +183,8 @@ def _rejected(
 
 def _climbed(
     source: _Source, piece: int, num_samples: int, seed: int, method: Splitting, budget: Budget
-) -> dict[str, Tensor]:
-    """Draws for one piece of evidence by sequential Monte Carlo."""
+) -> tuple[dict[str, Tensor], float]:
+    """Draws for one piece of evidence by sequential Monte Carlo; returns them, and their effective number."""
     part = source.query.pieces([piece])
     push = _push(part, source)
     generator = torch_stream(seed, "splitting", piece)
@@ -203,7 +206,7 @@ def _climbed(
         return torch.where(leaked, math.inf, (excess / scale[0]).sum(-1))
 
     try:
-        noise, _ = climb(cost, push.shape, num_samples, method.particles, method.sweeps, generator, budget)
+        climbed = climb(cost, push.shape, num_samples, method.particles, method.sweeps, generator, budget)
     except StuckError as error:
         where = f" for piece {piece} of the evidence" if source.query.batched else ""
         raise RestrictionError(
@@ -211,7 +214,7 @@ def _climbed(
             f" {error.closest:.3g} of what a typical draw misses by.\n"
             "  It may be impossible given the evidence, or lie where the model has seen no traces."
         ) from None
-    return {name: value[0] for name, value in source.kept(draws_of(noise)[0]).items()}
+    return {name: value[0] for name, value in source.kept(draws_of(climbed.noise)[0]).items()}, climbed.ess
 
 
 def _guided(source: _Source, num_samples: int, seed: int, method: Guided, budget: Budget) -> Restricted:
@@ -250,7 +253,7 @@ def _guided(source: _Source, num_samples: int, seed: int, method: Guided, budget
         parts.append(found)
         passed.append((source.residuals([piece], found) <= 0).all(-1).double().mean())
     values = {name: torch.cat([part[name] for part in parts]) for name in source.drawn}
-    return Restricted(values, float(torch.stack(passed).mean()), "guided diffusion, approximate")
+    return Restricted(values, float(torch.stack(passed).mean()), "guided diffusion, approximate", float(num_samples))
 
 
 def _push(part: Answering, source: _Source) -> Pushforward:

@@ -7,16 +7,24 @@ then move by elliptical slice sampling, a Markov chain that leaves the normal la
 the last rung the chains go on until they have been through as many places as draws are asked for. As the number of
 draws grows this is exact for the learned law; no gradient is needed.
 
+Copies of one draw, and places of one chain, stay alike for a while. How many independent draws they are worth is judged
+by families: with :math:`c_i` an element of noise less its mean, and families g that descend from one draw some rungs
+ago, :math:`n \sum_i c_i^2 / \sum_g (\sum_{i \in g} c_i)^2`, of the element that says least.
+
 References:
     Au and Beck, "Estimation of small failure probabilities in high dimensions by subset simulation" (2001).
     Cérou, Del Moral, Furon and Guyader, "Sequential Monte Carlo for rare event estimation" (2012), section 3.
     Murray, Adams and MacKay, "Elliptical slice sampling" (2010), figure 2.
+    Lee and Whiteley, "Variance estimation in the particle filter" (2018), section 2: variances from ancestors.
+    Olsson and Douc, "Numerically stable online estimation of variance in particle filters" (2019): from recent ones.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -24,7 +32,7 @@ from tqdm import tqdm
 
 from simgraph.query.budget import Budget
 
-__all__ = ["StuckError", "split"]
+__all__ = ["Climbed", "StuckError", "split"]
 
 _KEPT = 0.25
 """Share of the draws that pass from one rung to the next."""
@@ -34,6 +42,12 @@ _MOST_RUNGS = 40
 
 _PACE = 3
 """Rungs from whose progress the length of the ladder is judged."""
+
+_REMEMBERED = 3
+"""Rungs after which descendants of one draw count as independent; all rungs would leave too few families to judge by.
+
+The mean of 2 000 draws beyond four standard deviations, over 120 repetitions, varied as that of 117 to 168 independent
+ones; families told 175. One rung told 360, five 155."""
 
 _MOST_SHRINKS = 8
 """Angles that a slice tries before a draw stays where it is."""
@@ -54,6 +68,21 @@ class StuckError(Exception):
         self.closest = closest
 
 
+@dataclass(frozen=True)
+class Climbed:
+    """Noise that satisfies a demand.
+
+    Attributes:
+        noise: Noise (count, *shape).
+        probability: Estimated probability of the demand.
+        ess: Effective number of draws: the mean of so many independent ones would vary as much.
+    """
+
+    noise: Tensor
+    probability: float
+    ess: float
+
+
 def split(
     cost: Callable[[Tensor], Tensor],
     shape: tuple[int, ...],
@@ -62,7 +91,7 @@ def split(
     sweeps: int,
     generator: torch.Generator,
     budget: Budget,
-) -> tuple[Tensor, float]:
+) -> Climbed:
     """Draws noise that satisfies a demand.
 
     Args:
@@ -74,9 +103,6 @@ def split(
         generator: Source of randomness.
         budget: When to give up.
 
-    Returns:
-        Noise (count, *shape), and the estimated probability of the demand.
-
     Raises:
         StuckError: If the ladder ends above the demand.
         OutOfTimeError: If the budget is spent.
@@ -84,6 +110,7 @@ def split(
     noise = torch.randn(particles, *shape, generator=generator)
     costs = cost(noise)
     probability, levels = 1.0, [math.inf]
+    lineage: deque[Tensor] = deque(maxlen=_REMEMBERED)
     with tqdm(desc="satisfying", unit="rung", leave=False, delay=_BAR_DELAY) as bar:
         while _is_near(levels):
             level = _next_rung(costs, levels[-1])
@@ -92,6 +119,7 @@ def split(
             probability *= float(passed.double().mean())
             chosen = _copies(passed, particles, generator)
             noise, costs = noise[chosen], costs[chosen]
+            lineage.append(chosen)
             for _ in range(sweeps):
                 noise, costs = _slice(cost, noise, costs, level, generator, budget)
             bar.update()
@@ -102,8 +130,9 @@ def split(
                         noise, costs = _slice(cost, noise, costs, level, generator, budget)
                     kept.append(noise)
                     bar.update()
-                every = torch.cat(kept)
-                return every[torch.randperm(len(every), generator=generator)[:count]], probability
+                order = torch.randperm(len(kept) * particles, generator=generator)[:count]
+                noise, families = torch.cat(kept)[order], _families(lineage).repeat(len(kept))[order]
+                return Climbed(noise, probability, _worth(noise, families))
     raise StuckError(float(costs.min()))
 
 
@@ -134,6 +163,32 @@ def _copies(passed: Tensor, count: int, generator: torch.Generator) -> Tensor:
     alive = passed.nonzero().flatten()
     alive = alive[torch.randperm(len(alive), generator=generator)]
     return alive[torch.arange(count) % len(alive)]
+
+
+def _families(lineage: Sequence[Tensor]) -> Tensor:
+    """Returns the number of the draw from which each descends, by the copies of some rungs, the latest last."""
+    families = torch.arange(len(lineage[0]))
+    for chosen in reversed(lineage):
+        families = chosen[families]
+    return families
+
+
+def _worth(noise: Tensor, families: Tensor) -> float:
+    """Returns the effective number of draws, at least 1 and at most as many as there are.
+
+    Example:
+        >>> noise = torch.tensor([[1.0], [1.0], [-1.0], [-1.0]])
+        >>> _worth(noise, torch.tensor([0, 0, 1, 1])), _worth(noise, torch.tensor([0, 1, 2, 3]))
+        (2.0, 4.0)
+    """
+    number = len(families.unique())
+    if number == 1:
+        return 1.0
+    centred = noise.flatten(1).double()
+    centred = centred - centred.mean(0)
+    sums = torch.zeros(int(families.max()) + 1, centred.shape[1], dtype=torch.float64).index_add(0, families, centred)
+    alike = sums.square().sum(0) / centred.square().sum(0)
+    return float((len(noise) / alike.max()).clamp(1, len(noise)))
 
 
 def _slice(

@@ -63,19 +63,39 @@ def _maybe_warns():
 def test_the_ladder_reaches_a_rare_event_of_the_normal_law():
     # Beyond 4 the mean of a standard normal is 4 + 0.226 and its probability 3.2e-5.
     generator = torch.Generator().manual_seed(0)
-    noise, probability = split(lambda z: (4 - z[:, 0, 0]).clamp_min(0), (2, 1), 2000, 500, 4, generator, Budget(60))
+    climbed = split(lambda z: (4 - z[:, 0, 0]).clamp_min(0), (2, 1), 2000, 500, 4, generator, Budget(60))
+    noise = climbed.noise
     assert (noise[:, 0, 0] >= 4).all()
     # 2 000 draws from at least 125 independent ancestors: standard error of the mean below 0.22 / sqrt(125) = 0.02.
     assert abs(float(noise[:, 0, 0].mean()) - 4.226) < 0.06
     assert abs(float(noise[:, 1, 0].mean())) < 4 / math.sqrt(125)
     # Eight rungs of relative error sqrt(3 / 500) each, and some correlation: a factor of two is far out.
-    assert 1.6e-5 < probability < 6.4e-5
+    assert 1.6e-5 < climbed.probability < 6.4e-5
+
+
+def test_the_effective_number_foretells_how_much_the_mean_of_a_ladder_varies():
+    means, worth = [], []
+    for seed in range(40):
+        generator = torch.Generator().manual_seed(seed)
+        found = split(lambda z: (3 - z[:, 0]).clamp_min(0), (3,), 1000, 200, 3, generator, Budget(60))
+        means.append(found.noise[:, 1:].mean(0))
+        worth.append(1 / found.ess)
+    variance = float(torch.stack(means).var(0).mean())  # the variance of these elements is 1; 80 numbers: +- 16 %
+    assert 0.5 < variance / (sum(worth) / len(worth)) < 1.5
+    assert variance > 4 / 1000  # a thousand draws are worth far fewer: a test that can fail
+
+
+def test_draws_of_the_ladder_say_what_they_are_worth(gaussian_model):
+    query = gaussian_model.given(theta=sg.above(0.5))
+    climbed = query.sample(["theta"], num_samples=200, seed=0, method=sg.Splitting(particles=100, sweeps=2))
+    assert 1 < climbed.ess < 200
+    assert query.sample(["theta"], num_samples=200, seed=0, method="rejection").ess == 200
 
 
 def test_the_ladder_passes_ties_and_says_where_it_ends():
     generator = torch.Generator().manual_seed(0)
-    steps, _ = split(lambda z: (2 - z[:, 0, 0]).clamp_min(0).ceil(), (1, 1), 100, 200, 3, generator, Budget(60))
-    assert (steps >= 2).all()
+    found = split(lambda z: (2 - z[:, 0, 0]).clamp_min(0).ceil(), (1, 1), 100, 200, 3, generator, Budget(60))
+    assert (found.noise >= 2).all()
     with pytest.raises(StuckError) as caught:
         split(lambda z: torch.ones(len(z)), (1, 1), 100, 200, 3, generator, Budget(60))
     assert caught.value.closest == 1.0
