@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import secrets
-import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -12,37 +11,27 @@ from torch import Tensor
 
 from simgraph.compile.compiled import check_askable
 from simgraph.dsl import Node
-from simgraph.errors import OutOfRangeWarning, QueryError
-from simgraph.query.answering import Answering
+from simgraph.errors import QueryError
 from simgraph.query.attach import attach, sort
 from simgraph.query.check import Check
 from simgraph.query.density import check_density, check_flow, log_prob, merged, why_no_density
-from simgraph.query.evidence import check
 from simgraph.query.flow import Flow
-from simgraph.query.functions import (
-    asked_points,
-    check_curves,
-    padded,
-    positions,
-    refuse,
-    together,
-    without_curves,
-)
-from simgraph.query.intervals import Interval
+from simgraph.query.functions import check_curves, refuse, without_curves
 from simgraph.query.methods import Method, find_method
 from simgraph.query.mode import mode
 from simgraph.query.predictive import replicates
 from simgraph.query.ragged import RaggedQuery, pieces_of
-from simgraph.query.restrictions import Bounds, Condition
+from simgraph.query.restrictions import Condition
 from simgraph.query.samples import Samples
-from simgraph.query.sizes import cut, settled, told
+from simgraph.query.settling import Settling
+from simgraph.query.sizes import told
 from simgraph.query.solvers import DEFAULT_SAMPLER, Sampler
 from simgraph.traces.seeds import check_seed
 
 __all__ = ["Query", "numerics"]
 
 
-class Query(Answering):
+class Query(Settling):
     """A model with evidence: knows what is given, and is asked by name.
 
     Args:
@@ -81,7 +70,7 @@ class Query(Answering):
         if not curves:
             return query
         query = query.changed(curves=self.curves | curves)
-        query._looking({}, (), strict=strict)  # so that all that can be wrong with the values is said now
+        query.looking({}, (), strict=strict)  # so that all that can be wrong with the values is said now
         return query
 
     def _with(self, named: Mapping[str, Any], demands: Sequence[Condition], strict: bool) -> Query:
@@ -90,55 +79,6 @@ class Query(Answering):
         return self.changed(
             evidence=found.evidence, size=found.size, batched=found.batched, restrictions=found.restrictions
         )
-
-    def sized(self, sizes: Mapping[str, int]) -> Query:
-        """Returns the query in which some plates whose size varies have one size."""
-        if not sizes:
-            return self
-        layout = self.trained.compiled.layout
-        restrictions = [
-            Bounds(demand.name, Interval(*(cut(layout, demand.name, end, sizes) for end in demand.interval.ends)))
-            if isinstance(demand, Bounds)
-            else demand
-            for demand in self.restrictions
-        ]
-        return self.changed(trained=self.trained.sized(sizes), restrictions=restrictions)
-
-    def _settled(self, at: Mapping[Any, Any] | None, names: Iterable[str]) -> Query:
-        """Returns the query with all plates of one size; ``names`` are those that are asked for."""
-        names, restricted = list(names), (name for demand in self.restrictions for name in demand.names)
-        compiled = self.trained.compiled
-        if not compiled.layout.indices:
-            return self.sized(settled(compiled, at, [*names, *self.evidence, *restricted]))
-        points, rest = asked_points(compiled.layout, at, names)
-        query = self.sized(settled(compiled, rest, [*names, *self.evidence, *restricted]))
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", OutOfRangeWarning)  # it was given with the evidence
-            return query._looking(points, names)
-
-    def _looking(self, asked: Mapping[str, np.ndarray], names: Iterable[str], *, strict: bool = False) -> Query:
-        """Returns the query in which functions are looked at where they are given and asked for.
-
-        Args:
-            asked: Points (points, coordinates) by name of their index.
-            names: What is asked for.
-            strict: Whether evidence far outside of the training range is an error.
-        """
-        layout = self.trained.compiled.layout
-        points = together(layout, self.curves, asked)
-        trained = self.trained.sized({name: len(own) for name, own in points.items()}, points)
-        given: dict[str, Any] = {}
-        looked: dict[str, np.ndarray] = {}
-        for name in layout.names:
-            index = layout.index_of(name)
-            if index is not None and name in self.curves:
-                given[name] = padded(layout, name, self.curves[name], points[index.name])
-            if index is not None and name in names:
-                looked[name] = positions(points[index.name], asked[index.name])
-                if name in given and given[name].observed[looked[name]].all():
-                    raise QueryError(f"{name!r} is given at all the points where it is asked for.\n  Ask elsewhere.")
-        evidence = self.evidence | check(trained.compiled, trained.ranges, given, strict=strict)
-        return self.changed(trained=trained, evidence=evidence, looked=looked)
 
     def sample(
         self,
@@ -199,7 +139,7 @@ class Query(Answering):
         find_method(method)
         if not isinstance(exact, bool):
             raise QueryError(f"exact={exact!r} is neither True nor False.")
-        query = self._settled(at, asked)
+        query = self.settled(at, asked)
         return query.answer(asked, num_samples, seed, sampler, method, exact=exact, single=single)
 
     def check(
@@ -253,7 +193,7 @@ class Query(Answering):
             layout, layout.names, "check(...)", "Simulate data, and see how often intervals of draws hold the truth."
         )
         num_samples, seed, sampler = numerics(num_samples, seed, sampler)
-        query = self._settled(at, asked)
+        query = self.settled(at, asked)
         try:  # first: it is what may be refused
             exact = query.answer(asked, num_samples, seed, sampler, "auto", exact=True, single=False)
         except QueryError as error:
@@ -301,7 +241,7 @@ class Query(Answering):
             "Draw the parameters with sample([...]), and simulate: graph.simulate(given=draws, at={...})",
         )
         num_samples, seed, sampler = numerics(num_samples, seed, sampler)
-        found = replicates(self._settled(at, asked), asked, num_samples, sampler, seed)
+        found = replicates(self.settled(at, asked), asked, num_samples, sampler, seed)
         return found[asked[0]] if single else Samples(found, batched=self.batched)
 
     def log_prob(
@@ -356,7 +296,7 @@ class Query(Answering):
         refuse(
             self.trained.compiled.layout, valued, "log_prob(...)", "Ask for the density of plain variables given them."
         )
-        query = self.sized(told(self.trained.compiled.layout, valued, "log_prob"))._settled(at, valued)
+        query = self.sized(told(self.trained.compiled.layout, valued, "log_prob")).settled(at, valued)
         return log_prob(
             query.trained, query.evidence, query.tokens([]), batched=self.batched, values=valued, sampler=sampler
         )
@@ -400,7 +340,7 @@ class Query(Answering):
             if not asked:
                 raise QueryError("all that is not given is deterministic or constant, so that no density has a mode.")
         seed = secrets.randbits(62) if seed is None else check_seed(seed)
-        query = self._settled(at, asked)
+        query = self.settled(at, asked)
         tokens = mode(query.trained, *query.tokens(asked), seed, flow).unsqueeze(1)
         found = {name: query.values(name, tokens).squeeze(1 if self.batched else 0) for name in asked}
         return found[asked[0]] if single else found
