@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ from simgraph.benchmark.endings import end_of
 from simgraph.benchmark.learned import Learned, Train
 from simgraph.benchmark.plan import Plan
 from simgraph.benchmark.posteriors import Posteriors
+from simgraph.benchmark.question import Question
 from simgraph.benchmark.tasks import Task
 from simgraph.errors import DeclarationError, MissingExtraError, listed
 from simgraph.query import fit
@@ -21,13 +22,16 @@ from simgraph.train import Settings
 
 __all__ = ["METHODS", "check_method"]
 
+Queries = Sequence[Mapping[str, Sequence[str]]]
+"""Questions that matter most, as :func:`simgraph.fit` takes them."""
+
 
 def check_method(method: str, task: Task) -> None:
     """Fails before any work starts where a method cannot be run on a task.
 
     Raises:
-        DeclarationError: If NPE, which knows one posterior, is asked for arbitrary conditionals; or the density of a
-            black box would be needed.
+        DeclarationError: If a method that is about one posterior is asked for arbitrary conditionals; or the density
+            of a black box would be needed.
         MissingExtraError: If sbi is not installed.
     """
     if method == "exact":
@@ -37,18 +41,19 @@ def check_method(method: str, task: Task) -> None:
                 f"exact answers need densities; task {task.name!r} has black boxes: {listed(boxes)}.\n"
                 "  Leave out 'exact' for this task."
             )
-    if method != "npe":
-        return
-    if not isinstance(task, Posteriors):
-        raise DeclarationError(f"NPE learns one posterior; it cannot answer the questions of task {task.name!r}.")
-    if importlib.util.find_spec("sbi") is None:
+    if method in ("npe", "focused") and not isinstance(task, Posteriors):
+        who = "NPE learns one posterior; it" if method == "npe" else "'focused' trains one posterior most; it"
+        raise DeclarationError(f"{who} cannot answer the questions of task {task.name!r}.")
+    if method == "npe" and importlib.util.find_spec("sbi") is None:
         raise MissingExtraError("sbi", "peers", "NPE")
 
 
-def _simgraph(task: Task, traces: Traces, seed: int, plan: Plan, progress: bool) -> Train:
+def _simgraph(
+    task: Task, traces: Traces, seed: int, plan: Plan, progress: bool, queries: Queries | None = None
+) -> Train:
     def train() -> Learned:
         settings = Settings.of(plan.preset, plan.time_limit)
-        model = fit(task.graph, traces, seed=seed, preset=settings, progress=progress)
+        model = fit(task.graph, traces, seed=seed, preset=settings, queries=queries, progress=progress)
         facts = {
             "validation_loss": model.history.best,
             "steps": int(model.history[-1]["step"]),
@@ -59,13 +64,23 @@ def _simgraph(task: Task, traces: Traces, seed: int, plan: Plan, progress: bool)
         def log_prob(data: Mapping[str, Any], parameters: Mapping[str, Any]) -> np.ndarray:
             return np.asarray(model.given(**data).log_prob(**parameters))
 
+        def plain(question: Question, count: int, number: int) -> np.ndarray:
+            return question.ask(model, count, number)
+
+        if queries is not None:
+            return Learned({"focused": plain}, {"focused": log_prob}, facts)
         answers = {
-            "simgraph": lambda question, count, number: question.ask(model, count, number),
+            "simgraph": plain,
             "exact": lambda question, count, number: question.ask(model, count, number, exact=True),
         }
         return Learned(answers, {"simgraph": log_prob}, facts)
 
     return train
+
+
+def _focused(task: Task, traces: Traces, seed: int, plan: Plan, progress: bool) -> Train:
+    assert isinstance(task, Posteriors)  # check_method has seen to it
+    return _simgraph(task, traces, seed, plan, progress, [{"given": list(task.data), "of": list(task.parameters)}])
 
 
 def _npe(task: Task, traces: Traces, seed: int, plan: Plan, progress: bool) -> Train:
@@ -76,6 +91,7 @@ def _npe(task: Task, traces: Traces, seed: int, plan: Plan, progress: bool) -> T
 METHODS: Mapping[str, Callable[[Task, Traces, int, Plan, bool], Train]] = {
     "simgraph": _simgraph,
     "exact": _simgraph,  # the same model; its draws are corrected by the graph's own densities
+    "focused": _focused,  # half of its training asks for the task's posterior
     "npe": _npe,
 }
 """(task, traces, seed, plan, progress) -> the training, ready to start, by the name of the method."""

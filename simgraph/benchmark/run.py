@@ -56,7 +56,8 @@ def benchmark(
         folder: Where the runs are kept.
         plan: How to train and to judge.
         against: Other methods, directly after, on the same traces: ``"exact"``, the same model with its answers
-            corrected by the graph's own densities; ``"npe"``, that of sbi.
+            corrected by the graph's own densities; ``"focused"``, a training of which half asks for posteriors;
+            ``"npe"``, that of sbi.
         progress: Whether to show progress bars.
 
     Returns:

@@ -117,8 +117,8 @@ def _method(run: Mapping[str, Any]) -> str:
     if run["preset"] is None:
         return str(run["method"])
     limit = [] if run["time_limit"] is None else [f"{run['time_limit']:g} s"]
-    exact = ["exact=True"] if run["method"] == "exact" else []
-    return f"simgraph ({', '.join([run['preset'], *limit, *exact])})"
+    option = {"exact": ["exact=True"], "focused": ["half on posteriors"]}.get(run["method"], [])
+    return f"simgraph ({', '.join([run['preset'], *limit, *option])})"
 
 
 def _score(group: Sequence[Mapping[str, Any]], classifier: str) -> str:

@@ -1,5 +1,6 @@
 import json
 from dataclasses import replace
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -139,6 +140,26 @@ def test_npe_is_refused_where_it_cannot_answer_or_is_not_installed(tmp_path, jud
     with pytest.raises(MissingExtraError, match="peers"):
         benchmark(["sir"], [500], [0], tmp_path, SMALL, against=["npe"])
     assert not judge.calls
+
+
+def test_training_posteriors_most_is_refused_where_any_conditional_is_asked(tmp_path, judge):
+    with pytest.raises(DeclarationError, match="'focused' trains one posterior most"):
+        benchmark(["tree_conditionals"], [500], [0], tmp_path, SMALL, against=["focused"])
+    assert not judge.calls
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:the time limit")
+def test_half_of_a_focused_training_asks_for_the_posterior(tmp_path, monkeypatch):
+    fit = Mock(wraps=methods.fit)
+    monkeypatch.setattr(methods, "fit", fit)
+    monkeypatch.setattr(calibration, "TRACES", 5)
+    plan = Plan(preset="fast", time_limit=1.0, questions=1, draws=100)
+    runs = benchmark(["bernoulli_glm"], [200], [0], tmp_path, plan, against=["focused"], progress=False)
+    asked = [call.kwargs["queries"] for call in fit.call_args_list]
+    assert asked == [None, [{"given": ["x"], "of": ["offset", "filter"]}]]
+    assert [entry["method"] for entry in runs] == ["simgraph", "focused"]
+    assert "| simgraph (fast, 1 s, half on posteriors) |" in report(runs)
 
 
 def test_draws_are_pictured_for_the_largest_budget(tmp_path, judge):
