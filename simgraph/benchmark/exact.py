@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from simgraph.benchmark.report import facts, machine, markdown_table, write_json, write_text
+from simgraph.benchmark.report import machine, machines, markdown_table, write_json, write_text
 from simgraph.benchmark.tasks import Task, find_task
 from simgraph.diagnostics import c2st
 from simgraph.errors import CoverageWarning
@@ -45,12 +45,11 @@ def main(folder: str = "docs", seconds: str | None = None, *names: str) -> None:
     target = Path(folder)
     kept = target / "exact.json"
     found: dict[str, Any] = json.loads(kept.read_text()) if names and kept.is_file() else {"tasks": {}}
-    found["machine"] = machine(SEED)
     for name in names or TASKS:
         task, limit = find_task(name), None if seconds is None else float(seconds)
         model = fit(task.graph, num_simulations=SIMULATIONS, seed=SEED, time_limit=limit)
         learned = {"train_seconds": model.history[-1]["seconds"], "time_limit": limit}
-        found["tasks"][name] = {**learned, **measure(task, model)}
+        found["tasks"][name] = {**learned, **measure(task, model), "machine": machine(SEED)}
         write_json(kept, found)
     write_text(target / "exact.md", report(found))
     print(report(found))
@@ -113,7 +112,7 @@ def report(found: dict[str, Any]) -> str:
             "",
             "Written by `python -m simgraph.benchmark.exact docs`. Times are wall seconds on a shared machine.",
             "",
-            facts(found["machine"]),
+            machines(found["tasks"]),
             "",
             markdown_table(head, rows),
             "",

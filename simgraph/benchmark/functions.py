@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 from scipy.stats import binom
 
-from simgraph.benchmark.report import facts, machine, markdown_table, write_json, write_text
+from simgraph.benchmark.report import machine, machines, markdown_table, write_json, write_text
 from simgraph.benchmark.sird import COUNTED, sird
 from simgraph.benchmark.volterra import NAMES, volterra
 from simgraph.dsl import Curve
@@ -88,7 +88,6 @@ def main(folder: str = "docs", *arguments: str) -> None:
         raise DeclarationError(f"unknown graphs {sorted(unknown)}; there are {listed(TASKS)}.")
     kept = target / "functions.json"
     found: dict[str, Any] = json.loads(kept.read_text()) if names and kept.is_file() else {"graphs": {}}
-    found["machine"] = machine(SEED)
     for name in names or TASKS:
         task = TASKS[name]
         model = fit(task.graph, num_simulations=SIMULATIONS, seed=SEED, preset=SETTINGS, time_limit=limit)
@@ -98,7 +97,8 @@ def main(folder: str = "docs", *arguments: str) -> None:
             "train_seconds": model.history[-1]["seconds"],
             "steps": model.history[-1]["step"],
         }
-        found["graphs"][name] = {**learned, "points": {str(count): measure(task, model, count) for count in POINTS}}
+        points = {str(count): measure(task, model, count) for count in POINTS}
+        found["graphs"][name] = {**learned, "points": points, "machine": machine(SEED)}
         write_json(kept, found)
         write_text(target / "functions.md", report(found))
     print(report(found))
@@ -190,7 +190,7 @@ def report(found: Mapping[str, Any]) -> str:
         f" how much their distribution function leaves it. Covered: the share of true values inside of their"
         f" {INTERVAL:.0%} interval; {CONFIDENCE:.0%} of right answers have {low:.3f} to {high:.3f}.",
         "",
-        f"Machine: {facts(found['machine'])}.",
+        machines(found["graphs"]),
     ]
     for name, graph in found["graphs"].items():
         training = (

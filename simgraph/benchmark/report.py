@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ import torch
 from simgraph import files
 from simgraph.version import __version__
 
-__all__ = ["facts", "machine", "markdown_table", "write_json", "write_text"]
+__all__ = ["facts", "machine", "machines", "markdown_table", "write_json", "write_text"]
 
 
 def machine(seed: int) -> dict[str, Any]:
@@ -44,6 +44,19 @@ def _processor() -> str:
 def facts(found: dict[str, Any]) -> str:
     """Formats facts on one line."""
     return ", ".join(f"{name} {value}" for name, value in found.items())
+
+
+def machines(parts: Mapping[str, Mapping[str, Any]]) -> str:
+    """Tells where each part was measured, a paragraph for all that share it: parts can be measured again alone.
+
+    Example:
+        >>> print(machines({"a": {"machine": {"cores": 2}}, "b": {"machine": {"cores": 2}}}))
+        a, b: cores 2.
+    """
+    shared: dict[str, list[str]] = {}
+    for name, part in parts.items():
+        shared.setdefault(facts(part["machine"]), []).append(name)
+    return "\n\n".join(f"{', '.join(names)}: {found}." for found, names in shared.items())
 
 
 def write_json(path: str | os.PathLike[str], found: dict[str, Any]) -> None:

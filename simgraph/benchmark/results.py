@@ -20,7 +20,7 @@ from torch.distributions import Normal
 from simgraph.benchmark.demo import demo
 from simgraph.benchmark.gaussian_linear import gaussian_linear, posterior_draws
 from simgraph.benchmark.references import load_reference
-from simgraph.benchmark.report import facts, machine, write_json, write_text
+from simgraph.benchmark.report import machine, machines, write_json, write_text
 from simgraph.diagnostics import c2st
 from simgraph.dsl import node
 from simgraph.errors import DeclarationError, listed
@@ -53,9 +53,8 @@ def main(folder: str = "docs", *parts: str) -> None:
         raise DeclarationError(f"unknown parts {sorted(unknown)}; the parts are {listed(measures)}.")
     kept = target / "results.json"
     found: dict[str, Any] = json.loads(kept.read_text()) if parts and kept.is_file() else {}
-    found["machine"] = machine(SEED)
     for part in parts or measures:
-        found[part] = measures[part]()
+        found[part] = {**measures[part](), "machine": machine(SEED)}
         write_json(kept, found)
     write_text(target / "results.md", report(found))
     print(report(found))
@@ -168,7 +167,7 @@ def report(found: dict[str, Any]) -> str:
         "Written by `python -m simgraph.benchmark.results docs`. Times are wall seconds on a shared machine.",
         "",
         "```",
-        facts(found["machine"]),
+        machines(found),
         "",
         table(head, rows),
         "```",

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch.distributions import Normal
 
-from simgraph.benchmark.report import facts, machine, markdown_table, write_json, write_text
+from simgraph.benchmark.report import machine, machines, markdown_table, write_json, write_text
 from simgraph.benchmark.tasks import find_task
 from simgraph.compile import compile
 from simgraph.compile.masks import Form
@@ -61,9 +61,8 @@ def main(folder: str = "docs", *parts: str) -> None:
         raise DeclarationError(f"unknown parts {sorted(unknown)}; the parts are {listed(measures)}.")
     kept = target / "sampling.json"
     found: dict[str, Any] = json.loads(kept.read_text()) if parts and kept.is_file() else {}
-    found["machine"] = machine(SEED)
     for part in parts or measures:
-        found[part] = measures[part]()
+        found[part] = {**measures[part](), "machine": machine(SEED)}
         write_json(kept, found)
     write_text(target / "sampling.md", report(found))
     print(report(found))
@@ -152,7 +151,7 @@ def report(found: dict[str, Any]) -> str:
         "",
         "Written by `python -m simgraph.benchmark.sampling docs`. Times are wall seconds on a shared machine.",
         "",
-        facts(found["machine"]),
+        machines(found),
         "",
         f"{DRAWS} draws of each posterior of five observations after a training on {SIMULATIONS} simulations with"
         " default settings: the median of their seconds, and the mean C2ST (random forest) with the default number"

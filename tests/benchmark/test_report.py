@@ -26,3 +26,8 @@ def test_where_nothing_is_told_the_architecture_stands_for_it(monkeypatch):
     monkeypatch.setattr(Path, "read_text", missing)
     monkeypatch.setattr(report.platform, "machine", lambda: "arm64")
     assert report.machine(0)["processor"] == "arm64"
+
+
+def test_parts_that_were_measured_alike_share_a_line():
+    parts = {name: {"machine": {"cores": cores}} for name, cores in (("a", 2), ("b", 4), ("c", 2))}
+    assert report.machines(parts) == "a, c: cores 2.\n\nb: cores 4."
