@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -22,9 +23,6 @@ from simgraph.train import Settings
 
 __all__ = ["METHODS", "check_method"]
 
-Queries = Sequence[Mapping[str, Sequence[str]]]
-"""Questions that matter most, as :func:`simgraph.fit` takes them."""
-
 
 def check_method(method: str, task: Task) -> None:
     """Fails before any work starts where a method cannot be run on a task.
@@ -41,19 +39,27 @@ def check_method(method: str, task: Task) -> None:
                 f"exact answers need densities; task {task.name!r} has black boxes: {listed(boxes)}.\n"
                 "  Leave out 'exact' for this task."
             )
-    if method in ("npe", "focused") and not isinstance(task, Posteriors):
-        who = "NPE learns one posterior; it" if method == "npe" else "'focused' trains one posterior most; it"
-        raise DeclarationError(f"{who} cannot answer the questions of task {task.name!r}.")
-    if method == "npe" and importlib.util.find_spec("sbi") is None:
+    if method == "focused" and not isinstance(task, Posteriors):
+        raise DeclarationError(
+            f"'focused' trains the posterior of a task most; task {task.name!r} asks for other conditionals.\n"
+            "  Leave out 'focused' for this task."
+        )
+    if method != "npe":
+        return
+    if not isinstance(task, Posteriors):
+        raise DeclarationError(f"NPE learns one posterior; it cannot answer the questions of task {task.name!r}.")
+    if importlib.util.find_spec("sbi") is None:
         raise MissingExtraError("sbi", "peers", "NPE")
 
 
-def _simgraph(
-    task: Task, traces: Traces, seed: int, plan: Plan, progress: bool, queries: Queries | None = None
-) -> Train:
+def _simgraph(task: Task, traces: Traces, seed: int, plan: Plan, progress: bool, *, focused: bool = False) -> Train:
+    most = None
+    if focused and isinstance(task, Posteriors):
+        most = [{"given": list(task.data), "of": list(task.parameters)}]
+
     def train() -> Learned:
         settings = Settings.of(plan.preset, plan.time_limit)
-        model = fit(task.graph, traces, seed=seed, preset=settings, queries=queries, progress=progress)
+        model = fit(task.graph, traces, seed=seed, preset=settings, queries=most, progress=progress)
         facts = {
             "validation_loss": model.history.best,
             "steps": int(model.history[-1]["step"]),
@@ -67,7 +73,7 @@ def _simgraph(
         def plain(question: Question, count: int, number: int) -> np.ndarray:
             return question.ask(model, count, number)
 
-        if queries is not None:
+        if focused:
             return Learned({"focused": plain}, {"focused": log_prob}, facts)
         answers = {
             "simgraph": plain,
@@ -78,11 +84,6 @@ def _simgraph(
     return train
 
 
-def _focused(task: Task, traces: Traces, seed: int, plan: Plan, progress: bool) -> Train:
-    assert isinstance(task, Posteriors)  # check_method has seen to it
-    return _simgraph(task, traces, seed, plan, progress, [{"given": list(task.data), "of": list(task.parameters)}])
-
-
 def _npe(task: Task, traces: Traces, seed: int, plan: Plan, progress: bool) -> Train:
     assert isinstance(task, Posteriors)  # check_method has seen to it
     return npe.prepare(task, traces, seed, progress)
@@ -91,7 +92,7 @@ def _npe(task: Task, traces: Traces, seed: int, plan: Plan, progress: bool) -> T
 METHODS: Mapping[str, Callable[[Task, Traces, int, Plan, bool], Train]] = {
     "simgraph": _simgraph,
     "exact": _simgraph,  # the same model; its draws are corrected by the graph's own densities
-    "focused": _focused,  # half of its training asks for the task's posterior
+    "focused": partial(_simgraph, focused=True),  # half of its training asks for the task's posterior
     "npe": _npe,
 }
 """(task, traces, seed, plan, progress) -> the training, ready to start, by the name of the method."""

@@ -94,10 +94,10 @@ def main(folder: str = "docs", *parts: str) -> None:
         raise DeclarationError(f"unknown parts {sorted(unknown)}; the parts are {listed(measures)}.")
     kept = target / "queries.json"
     found: dict[str, Any] = json.loads(kept.read_text()) if parts and kept.is_file() else {}
-    found |= {"machine": machine(SEED), "simulations": SIMULATIONS}
+    found["simulations"] = SIMULATIONS
     models = _Models()
     for part in parts or measures:
-        found[part] = measures[part](models)
+        found[part] = {**measures[part](models), "machine": machine(SEED)}
         write_json(kept, found)
     write_text(target / "queries.md", report(found))
     print(report(found))

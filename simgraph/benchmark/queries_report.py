@@ -4,33 +4,33 @@ from __future__ import annotations
 
 from typing import Any
 
-from simgraph.benchmark.report import facts, markdown_table
+from simgraph.benchmark.report import machines, markdown_table
 
 __all__ = ["report"]
 
 
 def report(found: dict[str, Any]) -> str:
     """Formats the measurements as Markdown."""
-    parts = {
+    sections = {
         "restrictions": _restrictions,
         "densities": _densities,
         "moons": _moons,
         "many": _many,
     }
+    measured = {name: found[name] for name in sections if name in found}
     lines = [
         "# Queries",
         "",
         "Written by `python -m simgraph.benchmark.queries docs`. Times are wall seconds on a shared machine.",
         "",
-        facts(found["machine"]),
+        machines(measured),
         "",
         f"Models are trained by the default preset on {found['simulations']} simulations. C2ST is that of a random"
         " forest; the floor is what two sets of right draws score.",
         "",
     ]
-    for name, part in parts.items():
-        if name in found:
-            lines += [*part(found[name]), ""]
+    for name, part in measured.items():
+        lines += [*sections[name](part), ""]
     return "\n".join(lines)
 
 

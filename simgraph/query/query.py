@@ -70,7 +70,7 @@ class Query(Settling):
         if not curves:
             return query
         query = query.changed(curves=self.curves | curves)
-        query.looking({}, (), strict=strict)  # so that all that can be wrong with the values is said now
+        query.looked_at({}, (), strict=strict)  # so that all that can be wrong with the values is said now
         return query
 
     def _with(self, named: Mapping[str, Any], demands: Sequence[Condition], strict: bool) -> Query:
@@ -111,8 +111,8 @@ class Query(Settling):
             sampler: The solver and its number of network evaluations.
             method: How intervals, constraints and predicates are satisfied: ``"rejection"``, ``"smc"`` (both exact
                 for the learned law), ``"guided"`` (fast and approximate), or an object such as ``sg.Splitting()``.
-                ``"auto"`` takes rejection, or ``"smc"`` where few draws pass. Samples tell the method, and which
-                share of the draws satisfies them.
+                ``"auto"`` takes rejection, or ``"smc"`` where few draws pass. Samples tell the method, which share of
+                the draws satisfies them, and of ``"smc"`` in ``ess`` how many independent ones they are worth.
             **unknown: Refused, with the place where it belongs.
 
         Returns:

@@ -22,7 +22,7 @@ from simgraph.query.draw import Pushforward
 from simgraph.query.guidance import guided
 from simgraph.query.methods import Guided, Method, Rejection, Splitting
 from simgraph.query.solvers import Sampler
-from simgraph.query.splitting import StuckError
+from simgraph.query.splitting import StuckError, worth
 from simgraph.query.splitting import split as climb
 from simgraph.traces.seeds import integer_seed, torch_stream
 
@@ -50,7 +50,7 @@ class Restricted:
         values: Draws (evidence, num_samples, *plate sizes, *event_shape) of the variables that restrictions read.
         satisfied: Share of the draws that satisfy all restrictions.
         how: The method, in words.
-        ess: Effective number of draws, of the worst piece of evidence.
+        ess: Effective number of draws, of the worst piece of evidence: see :func:`simgraph.query.splitting.worth`.
     """
 
     values: dict[str, Tensor]
@@ -91,8 +91,8 @@ def restricted(query: Answering, num_samples: int, sampler: Sampler, seed: int, 
         missing = [piece for piece in range(query.size) if piece not in found]
         ladder = method if isinstance(method, Splitting) else Splitting()
         for piece in missing:
-            found[piece], worth = _climbed(source, piece, num_samples, seed, ladder, budget)
-            ess = min(ess, worth)
+            found[piece], effective = _climbed(source, piece, num_samples, seed, ladder, budget)
+            ess = min(ess, effective)
     except OutOfTimeError:
         raise RestrictionError(
             f"no {num_samples} draws that satisfy {listed(query.restrictions)} were found in {budget.seconds:g} s.\n"
@@ -184,7 +184,11 @@ def _rejected(
 def _climbed(
     source: _Source, piece: int, num_samples: int, seed: int, method: Splitting, budget: Budget
 ) -> tuple[dict[str, Tensor], float]:
-    """Draws for one piece of evidence by sequential Monte Carlo; returns them, and their effective number."""
+    """Draws for one piece of evidence by sequential Monte Carlo.
+
+    Returns:
+        Draws (num_samples, *shape) by name, and their effective number.
+    """
     part = source.query.pieces([piece])
     push = _push(part, source)
     generator = torch_stream(seed, "splitting", piece)
@@ -214,7 +218,9 @@ def _climbed(
             f" {error.closest:.3g} of what a typical draw misses by.\n"
             "  It may be impossible given the evidence, or lie where the model has seen no traces."
         ) from None
-    return {name: value[0] for name, value in source.kept(draws_of(climbed.noise)[0]).items()}, climbed.ess
+    drawn = {name: value[0] for name, value in source.kept(draws_of(climbed.noise)[0]).items()}
+    values = torch.cat([value.reshape(num_samples, -1).double() for value in drawn.values()], 1)
+    return drawn, worth(values, climbed.families)
 
 
 def _guided(source: _Source, num_samples: int, seed: int, method: Guided, budget: Budget) -> Restricted:

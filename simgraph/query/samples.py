@@ -108,13 +108,17 @@ class Samples(Mapping[str, Tensor]):
             return self._values[name]
         rows = chosen(key, self.num_samples)
         different = len(np.unique(rows))
-        repeats = different < len(rows)
-        ess = self.ess * different / self.num_samples if repeats or self._ess is not None else None
+        ess = self._ess_of(different) if different < len(rows) or self._ess is not None else None
         axis, index = (1 if self.batched else 0), torch.from_numpy(rows)
         values = {name: value.index_select(axis, index) for name, value in self._values.items()}
         return Samples(
             values, batched=self.batched, ess=ess, notes=self.notes, dims=self.dims, log_evidence=self.log_evidence
         )
+
+    def _ess_of(self, different: int) -> float:
+        """Returns the effective number of so many draws, taken from all at random, any two of them equally alike."""
+        alike = (self.num_samples / self.ess - 1) / max(1, self.num_samples - 1)
+        return different / (1 + (different - 1) * alike)
 
     def __contains__(self, name: object) -> bool:
         return name in self._values

@@ -14,7 +14,8 @@ from simgraph.query.evidence import check
 from simgraph.query.functions import asked_points, padded, positions, together
 from simgraph.query.intervals import Interval
 from simgraph.query.restrictions import Bounds
-from simgraph.query.sizes import cut, settled
+from simgraph.query.sizes import cut
+from simgraph.query.sizes import settled as settled_sizes
 
 __all__ = ["Settling"]
 
@@ -23,7 +24,7 @@ class Settling(Answering):
     """A question to a model whose plates may vary in size, and whose functions may be looked at anywhere."""
 
     def sized(self, sizes: Mapping[str, int]) -> Self:
-        """Returns the query in which some plates whose size varies have one size."""
+        """Returns the query in which some plates whose size varies have one size; sizes by name of the plate."""
         if not sizes:
             return self
         layout = self.trained.compiled.layout
@@ -36,24 +37,36 @@ class Settling(Answering):
         return self.changed(trained=self.trained.sized(sizes), restrictions=restrictions)
 
     def settled(self, at: Mapping[Any, Any] | None, names: Iterable[str]) -> Self:
-        """Returns the query with all plates of one size; ``names`` are those that are asked for."""
+        """Returns the query with all plates of one size, and functions looked at where they are asked for.
+
+        Args:
+            at: Sizes by name of plates, and points by name of indices, as the user hands them over.
+            names: What is asked for.
+
+        Raises:
+            QueryError: If a size or points are missing, not possible, or a function is given at all of them.
+        """
         names, restricted = list(names), (name for demand in self.restrictions for name in demand.names)
         compiled = self.trained.compiled
         if not compiled.layout.indices:
-            return self.sized(settled(compiled, at, [*names, *self.evidence, *restricted]))
+            return self.sized(settled_sizes(compiled, at, [*names, *self.evidence, *restricted]))
         points, rest = asked_points(compiled.layout, at, names)
-        query = self.sized(settled(compiled, rest, [*names, *self.evidence, *restricted]))
+        query = self.sized(settled_sizes(compiled, rest, [*names, *self.evidence, *restricted]))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", OutOfRangeWarning)  # it was given with the evidence
-            return query.looking(points, names)
+            return query.looked_at(points, names)
 
-    def looking(self, asked: Mapping[str, np.ndarray], names: Iterable[str], *, strict: bool = False) -> Self:
+    def looked_at(self, asked: Mapping[str, np.ndarray], names: Iterable[str], *, strict: bool = False) -> Self:
         """Returns the query in which functions are looked at where they are given and asked for.
 
         Args:
             asked: Points (points, coordinates) by name of their index.
             names: What is asked for.
             strict: Whether evidence far outside of the training range is an error.
+
+        Raises:
+            QueryError: If a function is given at all the points where it is asked for.
+            EvidenceError: If evidence is not valid, or with ``strict`` far outside of the training range.
         """
         layout = self.trained.compiled.layout
         points = together(layout, self.curves, asked)

@@ -43,14 +43,15 @@ def test_a_measurement_of_hardly_trained_models(small, monkeypatch):
     assert found["densities"]["mass"] == pytest.approx(1, abs=0.2)
     assert found["moons"]["rows"][0]["satisfied"] == 1.0
     assert found["many"]["shape"] == [3, 40, 2]
-    text = report({"machine": {"cores": 2}, "simulations": 400, **found})
+    text = report({"simulations": 400, **{name: {**part, "machine": {"cores": 2}} for name, part in found.items()}})
     assert re.search(r"\| `0.2 < x\[0\] < 0.6` \| auto \| 0\.\d{3} \| 0\.\d{3} \| 100\.0% \|", text)
     assert "40 draws for each of 3 observations" in text
 
 
 def test_a_question_without_an_answer_is_a_row():
-    found = {"noise": 0.5, "draws": 60, "rows": [{"demand": "x > 9", "method": "auto", "seconds": 120.0, "notes": []}]}
-    text = report({"machine": {"cores": 2}, "simulations": 400, "restrictions": found})
+    row = {"demand": "x > 9", "method": "auto", "seconds": 120.0, "notes": []}
+    found = {"noise": 0.5, "draws": 60, "rows": [row], "machine": {"cores": 2}}
+    text = report({"simulations": 400, "restrictions": found})
     assert re.search(r"\| `x > 9` \| auto \| no draws \| +\| +\| 120\.0 \|", text)
 
 

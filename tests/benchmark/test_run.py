@@ -143,7 +143,7 @@ def test_npe_is_refused_where_it_cannot_answer_or_is_not_installed(tmp_path, jud
 
 
 def test_training_posteriors_most_is_refused_where_any_conditional_is_asked(tmp_path, judge):
-    with pytest.raises(DeclarationError, match="'focused' trains one posterior most"):
+    with pytest.raises(DeclarationError, match="'tree_conditionals' asks for other conditionals"):
         benchmark(["tree_conditionals"], [500], [0], tmp_path, SMALL, against=["focused"])
     assert not judge.calls
 

@@ -7,7 +7,7 @@ import torch
 import simgraph as sg
 from simgraph.errors import EvidenceError, QueryError, RestrictionError, ShapeError, SupportError
 from simgraph.query.budget import Budget
-from simgraph.query.splitting import StuckError, split
+from simgraph.query.splitting import StuckError, split, worth
 
 
 @pytest.mark.parametrize("method", ["auto", "rejection", sg.Splitting(particles=100, sweeps=2)])
@@ -74,22 +74,39 @@ def test_the_ladder_reaches_a_rare_event_of_the_normal_law():
 
 
 def test_the_effective_number_foretells_how_much_the_mean_of_a_ladder_varies():
-    means, worth = [], []
+    means, told = [], []
     for seed in range(40):
         generator = torch.Generator().manual_seed(seed)
         found = split(lambda z: (3 - z[:, 0]).clamp_min(0), (3,), 1000, 200, 3, generator, Budget(60))
         means.append(found.noise[:, 1:].mean(0))
-        worth.append(1 / found.ess)
+        told.append(1 / worth(found.noise[:, 1:], found.families))
+        first = worth(found.noise[:, :1], found.families)
+        assert 1 < 1 / told[-1] < first <= 1000  # what the demand is about is moved by every rung
     variance = float(torch.stack(means).var(0).mean())  # the variance of these elements is 1; 80 numbers: +- 16 %
-    assert 0.5 < variance / (sum(worth) / len(worth)) < 1.5
+    assert 0.5 < variance / (sum(told) / len(told)) < 1.5
     assert variance > 4 / 1000  # a thousand draws are worth far fewer: a test that can fail
+
+
+def test_families_are_worth_one_draw_each_and_elements_that_never_vary_do_not_count():
+    families = torch.arange(1000) % 50
+    alike = torch.randn(50, 1, generator=torch.Generator().manual_seed(0))[families]
+    assert worth(alike, families) == pytest.approx(50)
+    free = torch.randn(1000, 1, generator=torch.Generator().manual_seed(1))
+    assert 400 < worth(free, families) <= 1000
+    assert worth(torch.cat([alike, free, torch.ones(1000, 1)], 1), families) == pytest.approx(50)
+    assert worth(free[:1], families[:1]) == worth(free, torch.zeros(1000, dtype=torch.long)) == 1
 
 
 def test_draws_of_the_ladder_say_what_they_are_worth(gaussian_model):
     query = gaussian_model.given(theta=sg.above(0.5))
     climbed = query.sample(["theta"], num_samples=200, seed=0, method=sg.Splitting(particles=100, sweeps=2))
-    assert 1 < climbed.ess < 200
+    assert 1 < climbed.ess < 190
     assert query.sample(["theta"], num_samples=200, seed=0, method="rejection").ess == 200
+    often_and_seldom = gaussian_model.given(sg.constraint(lambda theta, x: x[0] - theta[0]), x=[[0.0, 0.0], [2.5, 0.0]])
+    draws = often_and_seldom.sample(["theta"], num_samples=200, seed=0)
+    assert "rejection kept" in draws.notes[0]
+    assert "sequential Monte Carlo for 1 of 2 pieces" in draws.notes[0]
+    assert 1 < draws.ess < 200  # of the worse one
 
 
 def test_the_ladder_passes_ties_and_says_where_it_ends():

@@ -76,7 +76,7 @@ def test_a_choice_keeps_notes_and_axes_and_drops_what_is_known_of_the_whole():
 
 @pytest.mark.parametrize(
     ("ess", "key", "expected"),
-    [(None, [0, 0, 1, 1, 2, 2], 3.0), (2.0, slice(0, 2), 1.0), (2.0, [0, 0], 0.5), (2.0, slice(None), 2.0)],
+    [(None, [0, 0, 1, 1, 2, 2], 3.0), (2.0, slice(0, 2), 1.5), (2.0, [0, 0], 1.0), (2.0, slice(None), 2.0)],
 )
 def test_a_repeated_draw_counts_once(ess, key, expected):
     assert Samples({"a": torch.zeros(4)}, ess=ess)[key].ess == expected
