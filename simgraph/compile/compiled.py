@@ -36,6 +36,7 @@ __all__ = [
     "DEFAULT_DEPTH",
     "Compiled",
     "Names",
+    "as_names",
     "check_askable",
     "compile",
     "default_depth",
@@ -223,7 +224,7 @@ class Compiled:
             QueryError: If a name is wholly given and asked for, or has an embedding and is asked for.
             ShapeError: If a mask does not have the shape of its variable.
         """
-        given, of = _as_names(given, "given"), None if of is None else _as_names(of, "of")
+        given, of = as_names(given, "given"), None if of is None else as_names(of, "of")
         everything = torch.where(self.layout.askable, LATENT, ABSENT)
         states = everything if of is None else torch.full_like(everything, ABSENT)
         asked = [] if of is None else [self._known(name) for name in of]
@@ -348,7 +349,7 @@ def default_depth(tokens: int) -> int:
     return DEFAULT_DEPTH if tokens <= _FEW else _SHALLOW
 
 
-def _as_names(names: Any, option: str) -> Any:
+def as_names(names: Any, option: str) -> Any:
     """Refuses a single name where several are asked for: its letters would be taken for names."""
     if isinstance(names, (str, Node)):
         raise QueryError(f"{option}={name_of(names)!r} is one name.\n  Write a list: {option}=[{name_of(names)!r}]")

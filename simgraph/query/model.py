@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
 import os
-import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -13,27 +11,24 @@ import torch
 from torch import Tensor
 
 from simgraph.compile import Compiled, compile
-from simgraph.compile.compiled import Names
+from simgraph.compile.compiled import Names, as_names
 from simgraph.compile.masks import LATENT
 from simgraph.dsl import Embedding, Node
 from simgraph.errors import DeclarationError, QueryError, SimgraphWarning, TracesError, TrainingError, warn
 from simgraph.graph import Graph
 from simgraph.graph.fingerprint import differences, fingerprint
 from simgraph.query.check import Check
+from simgraph.query.fresh import endless, redrawn
 from simgraph.query.intervene import Intervention
 from simgraph.query.nuisance import with_nuisances
 from simgraph.query.query import Query
 from simgraph.query.ragged import RaggedQuery
 from simgraph.query.restrictions import Condition
 from simgraph.traces import Traces
-from simgraph.traces.seeds import BLOCK, check_seed
+from simgraph.traces.seeds import check_seed
 from simgraph.train import History, Settings, Trained, checkpoint, train
-from simgraph.train.stock import Fresh
 
 __all__ = ["Model", "fit", "load"]
-
-_STOCK = 10 * BLOCK
-"""Traces that a training begins with where further ones are simulated as it goes on."""
 
 
 def fit(
@@ -44,6 +39,7 @@ def fit(
     seed: int = 0,
     preset: str | Settings = "default",
     queries: Sequence[Mapping[str, Names]] | None = None,
+    redraw: Names | None = None,
     time_limit: float | None = None,
     progress: bool = True,
 ) -> Model:
@@ -60,6 +56,9 @@ def fit(
             (a first look), or a :class:`Settings` object.
         queries: Questions that matter most, as dictionaries with the keys ``given`` and ``of``; half of
             the training is spent on them.
+        redraw: Nodes that are cheap to draw beside what they are drawn from, such as noise around the result of a long
+            computation: as training goes on, they and all below them are drawn anew from the stored values above, so
+            that few traces hold for many. A deterministic node is stored if it has a shape, else computed again.
         time_limit: Seconds after which training ends, in place of those of the preset. Where it is time that ends a
             training, another machine takes another number of steps.
         progress: Whether to show progress bars.
@@ -68,7 +67,8 @@ def fit(
         The model. Interrupting training (Ctrl-C) returns the best one so far.
 
     Raises:
-        TrainingError: If both traces and a number are given, or training cannot start.
+        TrainingError: If both traces and a number are given, nodes are to be redrawn where traces are fresh anyway or
+            that is not possible, or training cannot start.
         TracesError: If the traces are not those of the graph.
 
     Example:
@@ -93,11 +93,17 @@ def fit(
             "  For example: fit(graph, num_simulations=10_000), or fit(graph, graph.simulate(10_000))"
         )
     fresh = None
+    if redraw is not None:
+        if traces is None and num_simulations is None:
+            raise TrainingError("fit(redraw=...) is for traces that are kept.\n  Hand over traces, or num_simulations.")
+        if not isinstance(graph, Graph):
+            raise TrainingError("fit(redraw=...) needs the graph, which the compiled one does not have.")
+        fresh = redrawn(graph, as_names(redraw, "redraw"), seed)
     if traces is None:
         if not isinstance(graph, Graph):
             raise DeclarationError(f"fit(...) takes a Graph or a compiled graph, not {target!r}.")
         if num_simulations is None:
-            traces, fresh = _endless(graph, seed, progress)
+            traces, fresh = endless(graph, seed, progress)
         else:
             traces = graph.simulate(num_simulations, seed=seed, progress=progress)
     if not isinstance(traces, Traces):
@@ -268,18 +274,6 @@ class Model:
         scored = f", scores of {', '.join(self._trained.scored)}" if self._trained.scored else ""
         loss = f"validation loss {self.history.best:.4f}"
         return f"<Model of {names}: {self._trained.ranges.count} traces, {steps}{scored}, {loss}>"
-
-
-def _endless(graph: Graph, seed: int, progress: bool) -> tuple[Traces, Fresh]:
-    """Returns the first traces of a graph, and where those after them come from, a block each time."""
-    began = time.monotonic()
-    traces = graph.simulate(_STOCK, seed=seed, progress=progress)
-    starts = itertools.count(_STOCK, BLOCK)
-
-    def simulate() -> Traces:
-        return graph.simulate(BLOCK, seed=seed, start=next(starts), progress=False)
-
-    return traces, Fresh(simulate, BLOCK, (time.monotonic() - began) * BLOCK / _STOCK)
 
 
 def _own_query(compiled: Compiled, query: Mapping[str, Names]) -> list[Tensor]:

@@ -10,7 +10,7 @@ import contextlib
 import copy
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -116,7 +116,7 @@ def train(
     *,
     seed: int = 0,
     queries: Sequence[Tensor] = (),
-    fresh: Fresh | None = None,
+    fresh: Callable[[Traces], Fresh] | None = None,
     progress: bool = True,
 ) -> Trained:
     """Trains a denoiser.
@@ -129,7 +129,8 @@ def train(
         settings: Settings.
         seed: Seed of everything that is random here.
         queries: Condition states (tokens,) of the user's own queries.
-        fresh: Where further traces come from, which take the place of the oldest as training goes on.
+        fresh: Tells, of the traces that are learned from, where further ones come from, which take the place of the
+            oldest as training goes on.
         progress: Whether to show a progress bar.
 
     Returns:
@@ -151,7 +152,8 @@ def train(
     compiled = compiled.fit(kept)
     joint = sum(rows for _, _, rows in traces.sources) == count  # as the graph drew them, none dropped
     scoring = settings.scoring if joint else 0.0
-    stock = Stock(compiled, kept, generator, fresh, timed=time_limit is not None, scoring=scoring, progress=progress)
+    source = None if fresh is None else fresh(kept)
+    stock = Stock(compiled, kept, generator, source, timed=time_limit is not None, scoring=scoring, progress=progress)
     validation = compiled.layout.tokenize_traces(held_out, generator)
 
     with isolated():

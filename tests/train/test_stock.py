@@ -160,7 +160,7 @@ def test_a_failing_simulator_does_not_end_a_training(error):
 
     traces = simulated(pair(), 60)
     with pytest.warns(SimgraphWarning, match=f"fresh ones failed: {type(error).__name__}: node 'x' failed"):
-        trained = train(compile(pair(), traces), traces, TINY, fresh=Fresh(broken, 1, 0.0), progress=False)
+        trained = train(compile(pair(), traces), traces, TINY, fresh=lambda _: Fresh(broken, 1, 0.0), progress=False)
     assert trained.history["step"][-1] == TINY.steps
     assert (len(calls), trained.ranges.count) == (1, 54)
 
