@@ -54,7 +54,8 @@ def check_method(method: str, task: Task) -> None:
 
 def _simgraph(task: Task, traces: Traces, seed: int, plan: Plan, progress: bool, *, focused: bool = False) -> Train:
     most = None
-    if focused and isinstance(task, Posteriors):
+    if focused:
+        assert isinstance(task, Posteriors)  # check_method has seen to it
         most = [{"given": list(task.data), "of": list(task.parameters)}]
 
     def train() -> Learned:

@@ -350,9 +350,11 @@ def default_depth(tokens: int) -> int:
 
 
 def as_names(names: Any, option: str) -> Any:
-    """Refuses a single name where several are asked for: its letters would be taken for names."""
+    """Refuses what is no list of names; of a single name, letters would be taken for names."""
     if isinstance(names, (str, Node)):
         raise QueryError(f"{option}={name_of(names)!r} is one name.\n  Write a list: {option}=[{name_of(names)!r}]")
+    if not isinstance(names, Iterable):
+        raise QueryError(f"{option}={names!r} is no list of names.")
     return names
 
 

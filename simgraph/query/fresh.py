@@ -4,22 +4,30 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Callable, Iterable
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property, partial
 
 import numpy as np
 
 from simgraph.compile.compiled import name_of
 from simgraph.dsl import Node
-from simgraph.errors import TrainingError, UnknownNameError, did_you_mean, listed
+from simgraph.errors import SamplingBiasWarning, SimulationError, TrainingError, UnknownNameError, did_you_mean, listed
 from simgraph.graph import Graph
 from simgraph.traces import Traces
+from simgraph.traces.given import below
 from simgraph.traces.seeds import BLOCK, integer_seed
+from simgraph.traces.store import Column
 from simgraph.train.stock import Fresh
 
 __all__ = ["endless", "redrawn"]
 
 _STOCK = 10 * BLOCK
 """Traces that a training begins with where further ones are simulated as it goes on."""
+
+_TIMED = 0.1
+"""Seconds of drawing that foretell how long more of it takes."""
 
 
 def endless(graph: Graph, seed: int, progress: bool) -> tuple[Traces, Callable[[Traces], Fresh]]:
@@ -38,8 +46,9 @@ def endless(graph: Graph, seed: int, progress: bool) -> tuple[Traces, Callable[[
 def redrawn(graph: Graph, names: Iterable[str | Node], seed: int) -> Callable[[Traces], Fresh]:
     """Returns what makes, of the traces that are learned from, traces in which some nodes are drawn anew.
 
-    Noise that is added as a training goes on is common practice where the signal is dear and its noise cheap.
-    Functions that have a shape are stored as well; the results of others are computed again.
+    Noise that is added as a training goes on is common practice where the signal is dear and its noise cheap. Functions
+    that have a shape are stored as well; the results of others are computed again. Where a draw fails, or gives another
+    value to a number that never varied, the trace stays as it was.
 
     Args:
         graph: The graph.
@@ -48,7 +57,8 @@ def redrawn(graph: Graph, names: Iterable[str | Node], seed: int) -> Callable[[T
 
     Raises:
         UnknownNameError: If a name is not in the graph.
-        TrainingError: If sizes or points vary by trace; or, once there are traces, if a stored value is missing.
+        TrainingError: If nothing random is drawn anew, or nothing is kept; if sizes or points vary by trace; or, once
+            there are traces, if a stored value is missing.
 
     References:
         Dax et al., "Real-time gravitational wave science with neural posterior estimation" (2021): noise is drawn in
@@ -58,22 +68,89 @@ def redrawn(graph: Graph, names: Iterable[str | Node], seed: int) -> Callable[[T
     for name in sorted(named):
         if name not in graph:
             raise UnknownNameError(f"redraw={name!r} is not in the graph.\n  {did_you_mean(name, list(graph))}")
-    if graph.indices or any(plate.least != plate.most for plate in graph.plates.values()):
+    if graph.indices or any(plate.is_ragged for plate in graph.plates.values()):
         raise TrainingError("redraw= needs plates of fixed sizes, and no functions.\n  Leave it out.")
     anew = named | {name for name in graph if named & graph.ancestors(name)}
+    random = {name for name, node in graph.items() if node.kind not in ("constant", "deterministic")}
+    if not random & anew:
+        raise TrainingError(f"redraw={sorted(named)} draws nothing anew: nothing random is among it or below it.")
+    if not random - anew:
+        raise TrainingError(
+            "redraw= leaves nothing of the traces as it was.\n  For fresh traces throughout: sg.fit(graph)"
+        )
 
     def fresh(traces: Traces) -> Fresh:
-        stored = {name: traces[name] for name in graph if name in traces and name not in anew}
-        if gaps := [name for name in stored if not traces.present(name).all()]:
+        names = [name for name in graph if name in traces and name not in anew]
+        if gaps := [name for name in names if not traces.present(name).all()]:
             raise TrainingError(f"redraw= needs all values of {listed(gaps)}, and some are missing.\n  Leave it out.")
-        starts = itertools.count(0, BLOCK)
+        stored = _Stored(graph, traces, names, integer_seed(seed, "redraw"))
+        # Few traces are drawn many times at once, and handed out as many as they are.
+        count = min(BLOCK, traces.num_simulations)
+        each = BLOCK // count * count
 
-        def simulate() -> Traces:
-            start = next(starts)
-            rows = np.arange(start, start + BLOCK) % traces.num_simulations
-            given = {name: values[rows] for name, values in stored.items()}
-            return graph.simulate(given=given, seed=integer_seed(seed, "redraw"), start=start, progress=False)
+        def blocks() -> Iterator[Traces]:
+            for start in itertools.count(0, each):
+                drawn = stored.again(each, start)
+                yield from (drawn[first : first + count] for first in range(0, each, count))
 
-        return Fresh(simulate, BLOCK, 0.0)
+        return Fresh(partial(next, blocks()), count, stored.seconds(), repeats=True)
 
     return fresh
+
+
+@dataclass(frozen=True)
+class _Stored:
+    """Traces of which some nodes are drawn anew, as often as it is asked for.
+
+    Attributes:
+        graph: The graph.
+        traces: The traces.
+        names: Nodes whose values stay.
+        seed: Seed of the draws.
+    """
+
+    graph: Graph
+    traces: Traces
+    names: Sequence[str]
+    seed: int
+
+    def again(self, count: int, start: int) -> Traces:
+        """Returns so many traces with new draws; the numbers of the traces go on from ``start``, round and round.
+
+        A trace that fails, or in which a number varies that never did, stays as it was.
+        """
+        old = self.traces[np.arange(start, start + count) % self.traces.num_simulations]
+        given = {name: old[name].astype(np.int64 if old[name].dtype.kind in "iub" else float) for name in self.names}
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", SamplingBiasWarning)  # failures were the user's to judge before
+            try:
+                new = below(self.graph, given, start).simulate(
+                    count, seed=self.seed, start=start, on_failure="missing", progress=False
+                )
+            except SimulationError:  # all of them failed
+                return old
+        whole = np.ones(count, dtype=bool)
+        for name, varying in self._varying.items():
+            kept = new.present(name) & (varying | (new[name] == old[name]))
+            whole &= kept.reshape(count, -1).all(1)
+        columns = {}
+        for name in old:
+            rows = whole.reshape(-1, *(1,) * (old[name].ndim - 1))
+            values = np.where(rows, new[name], old[name]).astype(old[name].dtype)
+            columns[name] = Column(values, np.where(rows, new.present(name), old.present(name)))
+        return Traces(columns, plates=old.plates)
+
+    @cached_property
+    def _varying(self) -> dict[str, np.ndarray]:
+        return {name: (self.traces[name] != self.traces[name][0]).any(0) for name in self.traces}
+
+    def seconds(self) -> float:
+        """Returns how long drawing a block anew may take, by a few draws: more of them where they are fast."""
+        taken = 0.0
+        for count in (1, 16, 256):
+            began = time.monotonic()
+            self.again(count, 0)
+            taken = (time.monotonic() - began) * BLOCK / count
+            if taken * count > _TIMED * BLOCK:
+                break
+        return taken

@@ -58,7 +58,8 @@ def fit(
             the training is spent on them.
         redraw: Nodes that are cheap to draw beside what they are drawn from, such as noise around the result of a long
             computation: as training goes on, they and all below them are drawn anew from the stored values above, so
-            that few traces hold for many. A deterministic node is stored if it has a shape, else computed again.
+            that few traces hold for many. A deterministic node is stored if it has a shape, else computed again. The
+            traces must not have been selected by what is redrawn.
         time_limit: Seconds after which training ends, in place of those of the preset. Where it is time that ends a
             training, another machine takes another number of steps.
         progress: Whether to show progress bars.
@@ -70,6 +71,7 @@ def fit(
         TrainingError: If both traces and a number are given, nodes are to be redrawn where traces are fresh anyway or
             that is not possible, or training cannot start.
         TracesError: If the traces are not those of the graph.
+        UnknownNameError, QueryError: If names of ``queries`` or ``redraw`` do not fit.
 
     Example:
         >>> from torch.distributions import Normal
@@ -97,7 +99,7 @@ def fit(
         if traces is None and num_simulations is None:
             raise TrainingError("fit(redraw=...) is for traces that are kept.\n  Hand over traces, or num_simulations.")
         if not isinstance(graph, Graph):
-            raise TrainingError("fit(redraw=...) needs the graph, which the compiled one does not have.")
+            raise DeclarationError(f"fit(redraw=...) takes a Graph, or a compiled graph that has it, not {target!r}.")
         fresh = redrawn(graph, as_names(redraw, "redraw"), seed)
     if traces is None:
         if not isinstance(graph, Graph):

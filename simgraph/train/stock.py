@@ -34,11 +34,13 @@ class Fresh:
         simulate: Simulates the next traces: as many each time, of which none came before.
         count: How many they are.
         seconds: How long that is expected to take.
+        repeats: Whether they are the traces that there are, in their order, with other noise.
     """
 
     simulate: Callable[[], Traces]
     count: int
     seconds: float
+    repeats: bool = False
 
 
 class Stock:
@@ -80,7 +82,7 @@ class Stock:
                 self.tokens = replace(self.tokens, scores=scores)
         self.ranges = Ranges.of(compiled, traces)
         self._compiled, self._fresh, self._generator, self._timed = compiled, fresh, generator, timed
-        self._simulating, self._last = 0.0, fresh.seconds if fresh else 0.0
+        self._renewals, self._simulating, self._last = 0, 0.0, fresh.seconds if fresh else 0.0
         self._began = time.monotonic()
 
     def renewed(self, drawn: int) -> Tokens:
@@ -96,7 +98,7 @@ class Stock:
         if self._timed and self._simulating + self._last > _SHARE * (started - self._began):
             return self.tokens
         try:
-            self._take(fresh.simulate())
+            self._take(fresh.simulate(), fresh.repeats)
         except Exception as error:  # a user's code can raise anything, and a training is not to be lost for it
             self._fresh = None
             warn(
@@ -118,13 +120,9 @@ class Stock:
         known = self.tokens.scores[..., 1].isfinite().any(0)
         return tuple(name for name in layout.names if known[layout.slots(name)].any())
 
-    @property
-    def _renewals(self) -> int:
-        """How many fresh traces there were so far; the oldest traces lie in the rows after the last of them."""
-        return self.ranges.count - len(self.tokens)
-
-    def _take(self, traces: Traces) -> None:
-        """Puts traces in the place of the oldest."""
+    def _take(self, traces: Traces, repeats: bool) -> None:
+        """Puts traces in the place of the oldest, which lie in the rows after the last that were put there."""
+        count = traces.num_simulations
         ranges = Ranges.of(self._compiled, traces)
         for name, low in self.ranges.low.items():
             constant = low == self.ranges.high[name]
@@ -141,7 +139,8 @@ class Stock:
         rows = (self._renewals + torch.arange(len(fresh))) % len(self.tokens)
         for old, new in zip(_parts(self.tokens), _parts(fresh), strict=True):
             old[rows] = new
-        self.ranges = self.ranges.joined(ranges)
+        self._renewals += count
+        self.ranges = self.ranges.joined(replace(ranges, count=0) if repeats else ranges)
 
 
 def _parts(tokens: Tokens) -> list[Tensor]:

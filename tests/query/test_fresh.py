@@ -1,12 +1,14 @@
 """Traces that come while a training goes on: noise that is drawn anew around stored values."""
 
+import time
+
 import numpy as np
 import pytest
 import torch
 from torch.distributions import Normal
 
 import simgraph as sg
-from simgraph.errors import QueryError, TrainingError, UnknownNameError
+from simgraph.errors import QueryError, SamplingBiasWarning, TrainingError, UnknownNameError
 from simgraph.query.fresh import redrawn
 from simgraph.traces.seeds import BLOCK
 from tests.samples import TINY, pair, plated
@@ -14,7 +16,7 @@ from tests.samples import TINY, pair, plated
 
 @pytest.fixture
 def computed():
-    """theta -> signal -> x -> square -> y, and a list that is longer for each signal that was computed."""
+    """theta -> signal -> latent -> number -> x -> square -> y, and a list that is longer for each signal."""
     calls = []
 
     @sg.node
@@ -27,8 +29,16 @@ def computed():
         return theta.sum()
 
     @sg.node
-    def x(signal):
+    def latent(signal):
         return Normal(signal, 0.1)
+
+    @sg.node(shape=())
+    def number(latent, rng):
+        return int(rng.integers(3))
+
+    @sg.node
+    def x(latent, number):
+        return Normal(latent + number, 0.1)
 
     @sg.deterministic
     def square(x):
@@ -38,27 +48,73 @@ def computed():
     def y(square):
         return Normal(square, 0.1)
 
-    return sg.Graph(theta, signal, x, square, y), calls
+    return sg.Graph(theta, signal, latent, number, x, square, y), calls
 
 
-def test_what_is_stored_stays_and_all_below_a_redrawn_node_is_drawn_anew(computed):
+@pytest.mark.parametrize("count", [BLOCK - 100, 40, 1500])
+def test_what_is_stored_stays_and_all_below_a_redrawn_node_is_drawn_anew(computed, count):
     graph, calls = computed
-    traces = graph.simulate(BLOCK - 100, seed=0, progress=False)
+    traces = graph.simulate(count, seed=0, progress=False)
     before = len(calls)
     fresh = redrawn(graph, ["x"], 0)(traces)
     first, second = fresh.simulate(), fresh.simulate()
     assert len(calls) == before  # what is long to compute is not computed again
-    rows = np.arange(2 * BLOCK) % (BLOCK - 100)
-    for block, found in ((rows[:BLOCK], first), (rows[BLOCK:], second)):
-        assert found.num_simulations == fresh.count == BLOCK
-        assert np.array_equal(found["theta"], traces["theta"][block])
-        assert np.array_equal(found["signal"], traces["signal"][block])
-        for name, spread in (("x", found["x"] - found["signal"]), ("y", found["y"] - found["x"] ** 2)):
+    assert fresh.count == min(count, BLOCK)
+    rows = np.arange(2 * fresh.count) % count
+    for block, found in zip(np.split(rows, 2), (first, second), strict=True):
+        assert found.num_simulations == fresh.count
+        for name in ("theta", "signal", "latent", "number"):
+            assert np.array_equal(found[name], traces[name][block])
+            assert found[name].dtype == traces[name].dtype
+        means = {"x": found["latent"] + found["number"], "y": found["x"] ** 2}
+        for name, mean in means.items():
             assert not np.isin(found[name], traces[name]).any()
-            assert abs(spread.std() - 0.1) < 0.01
+            assert abs((found[name] - mean).std() - 0.1) < 0.4 / (2 * fresh.count) ** 0.5  # four standard errors
     assert not np.isin(first["x"], second["x"]).any()
-    again = redrawn(graph, [graph["x"]], 0)(traces).simulate()
-    assert np.array_equal(first["x"], again["x"])
+    assert np.array_equal(first["x"], redrawn(graph, [graph["x"]], 0)(traces).simulate()["x"])
+
+
+def test_traces_stay_as_they_were_where_draws_fail_or_vary_what_never_did():
+    @sg.node
+    def theta():
+        return Normal(0.0, 1.0)
+
+    @sg.node(shape=(2,))
+    def x(theta, rng):
+        noise = rng.normal()
+        if noise > 1:
+            raise ValueError("too much")
+        return np.array([theta + noise, float(noise < -1)])
+
+    graph = sg.Graph(theta, x)
+    with pytest.warns(SamplingBiasWarning):
+        traces = graph.simulate(800, on_failure="drop", progress=False)
+    traces = traces[traces["x"][:, 1] == 0]
+    found = redrawn(graph, ["x"], 0)(traces).simulate()
+    same = (found["x"] == traces["x"]).all(1)
+    assert abs(same.mean() - 0.32) < 0.08  # noise beyond one standard deviation, on either side
+    assert (found["x"][:, 1] == 0).all()
+    assert np.isfinite(found["x"]).all()
+    hopeless = sg.Traces({"theta": np.full(3, np.inf), "x": np.zeros((3, 2))})
+    assert np.array_equal(redrawn(graph, ["x"], 0)(hopeless).simulate()["x"], hopeless["x"])
+
+
+def test_how_long_redrawing_takes_is_known_before_the_first_time():
+    @sg.node
+    def theta():
+        return Normal(0.0, 1.0)
+
+    @sg.deterministic
+    def signal(theta):
+        time.sleep(0.11)
+        return theta
+
+    @sg.node
+    def x(signal):
+        return Normal(signal, 1.0)
+
+    traces = sg.Traces({"theta": np.zeros(10), "x": np.zeros(10)})
+    assert redrawn(sg.Graph(theta, signal, x), ["x"], 0)(traces).seconds >= 0.11 * BLOCK
 
 
 def test_held_out_traces_are_not_learned_from(monkeypatch):
@@ -74,7 +130,7 @@ def test_held_out_traces_are_not_learned_from(monkeypatch):
     model = sg.fit(graph, num_simulations=200, preset=TINY, redraw=["x"], progress=False)
     [kept] = seen
     assert kept.num_simulations == 180
-    assert f": {180 + 12 * BLOCK} traces, 12 steps" in repr(model)
+    assert ": 180 traces, 12 steps" in repr(model)  # new noise makes no new traces
 
 
 @pytest.mark.slow
@@ -100,12 +156,19 @@ def test_few_traces_tell_more_where_noise_is_drawn_anew():
     [
         ({"redraw": ["x"]}, TrainingError, "is for traces that are kept"),
         ({"redraw": ["z"], "num_simulations": 100}, UnknownNameError, "redraw='z' is not in the graph"),
+        (
+            {"redraw": ["theta"], "num_simulations": 100},
+            TrainingError,
+            r"leaves nothing of the traces.*sg.fit\(graph\)",
+        ),
+        ({"redraw": [], "num_simulations": 100}, TrainingError, r"redraw=\[\] draws nothing anew"),
+        ({"redraw": 3, "num_simulations": 100}, QueryError, "redraw=3 is no list of names"),
         ({"redraw": "x", "num_simulations": 100}, QueryError, r"Write a list: redraw=\['x'\]"),
     ],
 )
 def test_what_cannot_be_redrawn_is_refused_before_anything_is_simulated(monkeypatch, options, error, message):
     monkeypatch.setattr(sg.Graph, "simulate", None)
-    with pytest.raises(error, match=message):
+    with pytest.raises(error, match=f"(?s){message}"):
         sg.fit(pair(), preset=TINY, progress=False, **options)
 
 
