@@ -4,7 +4,8 @@ r"""Lotka-Volterra: prey X and predators Y, each seen ten times with multiplicat
 
 at the times 0, 2.1, ..., 18.9; :math:`\alpha, \gamma \sim \mathrm{LogNormal}(-0.125, 0.5)` and
 :math:`\beta, \delta \sim \mathrm{LogNormal}(-3, 0.5)`. The data are the ten of the prey, then the ten of the predators,
-each :math:`\mathrm{LogNormal}(\log u, 0.1)` with u clipped to [1e-10, 1e4].
+each :math:`\mathrm{LogNormal}(\log u, 0.1)` with u clipped to [1e-10, 1e4]. In ``lotka_volterra_chunks`` five of them
+make a token.
 
 The equations are solved for the logarithms, by Runge-Kutta steps of order four that are short against
 :math:`1 / (\alpha + \gamma + \beta Y + \delta X)`: logarithms are exact to 1e-4, where the noise is 0.1. sbibm calls
@@ -25,10 +26,10 @@ from torch import Tensor
 from torch.distributions import LogNormal
 
 from simgraph.benchmark.ode import solve
-from simgraph.dsl import deterministic, node
+from simgraph.dsl import Chunks, deterministic, node
 from simgraph.graph import Graph
 
-__all__ = ["log_sizes", "lotka_volterra"]
+__all__ = ["log_sizes", "lotka_volterra", "lotka_volterra_chunks"]
 
 _NOISE = 0.1
 _TIMES = 2.1 * np.arange(10)
@@ -54,6 +55,7 @@ def x(log_sizes: Tensor) -> LogNormal:
 
 
 lotka_volterra = Graph(theta, log_sizes, x)
+lotka_volterra_chunks = Graph(theta, log_sizes, node(name="x", tokenizer=Chunks(5))(x.function))
 
 
 def _field(y: np.ndarray, theta: np.ndarray) -> np.ndarray:

@@ -39,10 +39,10 @@ def check_method(method: str, task: Task) -> None:
                 f"exact answers need densities; task {task.name!r} has black boxes: {listed(boxes)}.\n"
                 "  Leave out 'exact' for this task."
             )
-    if method == "focused" and not isinstance(task, Posteriors):
+    if method in ("focused", "redrawn") and not isinstance(task, Posteriors):
         raise DeclarationError(
-            f"'focused' trains the posterior of a task most; task {task.name!r} asks for other conditionals.\n"
-            "  Leave out 'focused' for this task."
+            f"{method!r} trains the posterior of a task most; task {task.name!r} asks for other conditionals.\n"
+            f"  Leave out {method!r} for this task."
         )
     if method != "npe":
         return
@@ -52,15 +52,17 @@ def check_method(method: str, task: Task) -> None:
         raise MissingExtraError("sbi", "peers", "NPE")
 
 
-def _simgraph(task: Task, traces: Traces, seed: int, plan: Plan, progress: bool, *, focused: bool = False) -> Train:
-    most = None
-    if focused:
+def _simgraph(task: Task, traces: Traces, seed: int, plan: Plan, progress: bool, *, focus: str | None = None) -> Train:
+    options: dict[str, Any] = {}
+    if focus is not None:
         assert isinstance(task, Posteriors)  # check_method has seen to it
-        most = [{"given": list(task.data), "of": list(task.parameters)}]
+        options["queries"] = [{"given": list(task.data), "of": list(task.parameters)}]
+        if focus == "redrawn":
+            options["redraw"] = list(task.data)
 
     def train() -> Learned:
         settings = Settings.of(plan.preset, plan.time_limit)
-        model = fit(task.graph, traces, seed=seed, preset=settings, queries=most, progress=progress)
+        model = fit(task.graph, traces, seed=seed, preset=settings, progress=progress, **options)
         facts = {
             "validation_loss": model.history.best,
             "steps": int(model.history[-1]["step"]),
@@ -74,8 +76,8 @@ def _simgraph(task: Task, traces: Traces, seed: int, plan: Plan, progress: bool,
         def plain(question: Question, count: int, number: int) -> np.ndarray:
             return question.ask(model, count, number)
 
-        if focused:
-            return Learned({"focused": plain}, {"focused": log_prob}, facts)
+        if focus is not None:
+            return Learned({focus: plain}, {focus: log_prob}, facts)
         answers = {
             "simgraph": plain,
             "exact": lambda question, count, number: question.ask(model, count, number, exact=True),
@@ -93,7 +95,8 @@ def _npe(task: Task, traces: Traces, seed: int, plan: Plan, progress: bool) -> T
 METHODS: Mapping[str, Callable[[Task, Traces, int, Plan, bool], Train]] = {
     "simgraph": _simgraph,
     "exact": _simgraph,  # the same model; its draws are corrected by the graph's own densities
-    "focused": partial(_simgraph, focused=True),  # half of its training asks for the task's posterior
+    "focused": partial(_simgraph, focus="focused"),  # half of its training asks for the task's posterior
+    "redrawn": partial(_simgraph, focus="redrawn"),  # the same, and the noise of the data is drawn anew
     "npe": _npe,
 }
 """(task, traces, seed, plan, progress) -> the training, ready to start, by the name of the method."""

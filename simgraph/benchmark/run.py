@@ -57,7 +57,7 @@ def benchmark(
         plan: How to train and to judge.
         against: Other methods, directly after, on the same traces: ``"exact"``, the same model with its answers
             corrected by the graph's own densities; ``"focused"``, a training of which half asks for posteriors;
-            ``"npe"``, that of sbi.
+            ``"redrawn"``, the same, in which the noise of the data is drawn anew; ``"npe"``, that of sbi.
         progress: Whether to show progress bars.
 
     Returns:

@@ -21,6 +21,9 @@ REPORT, BY_BUDGET, BY_SECONDS = "benchmark.md", "c2st_by_budget.png", "c2st_by_s
 
 PLAN = [field.name for field in fields(Plan)]
 
+_OPTIONS = {"exact": "exact=True", "focused": "half on posteriors", "redrawn": "half on posteriors, redrawn"}
+"""What methods that are simgraph's own do beside the default."""
+
 STAGES = ("simulate", "train", "sample", "judge")
 
 
@@ -117,7 +120,7 @@ def _method(run: Mapping[str, Any]) -> str:
     if run["preset"] is None:
         return str(run["method"])
     limit = [] if run["time_limit"] is None else [f"{run['time_limit']:g} s"]
-    option = {"exact": ["exact=True"], "focused": ["half on posteriors"]}.get(run["method"], [])
+    option = [_OPTIONS[run["method"]]] if run["method"] in _OPTIONS else []
     return f"simgraph ({', '.join([run['preset'], *limit, *option])})"
 
 

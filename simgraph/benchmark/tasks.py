@@ -98,6 +98,13 @@ _ALL: tuple[Task, ...] = (
     Posteriors("sir", sir.sir, {"x": (10,)}),
     Posteriors("lotka_volterra", lotka_volterra.lotka_volterra, {"x": (20,)}),
     Posteriors(
+        "lotka_volterra_chunks",
+        lotka_volterra.lotka_volterra_chunks,
+        {"x": (20,)},
+        draws_of="lotka_volterra",
+        observed=lambda _: load_reference("lotka_volterra").observations[:OBSERVATIONS],
+    ),
+    Posteriors(
         "hmm",
         hmm.hmm,
         {f"x_{step}": () for step in range(hmm.STEPS)},

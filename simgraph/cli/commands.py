@@ -153,8 +153,9 @@ def benchmark(
     """Train TASKS on budgets of simulations, and hold their answers against right draws, in the folder OUT.
 
     --budgets 1000,10000: numbers of simulations; --seeds 3: the seeds 0, 1 and 2; --classifiers rf,mlp: random forest
-    and the network of sbibm; --questions: how many of a task's questions; --against exact,focused,npe: answers of
-    the same model corrected by the graph's own densities, a training of which half asks for posteriors, and sbi's NPE.
+    and the network of sbibm; --questions: how many of a task's questions; --against exact,focused,redrawn,npe:
+    answers of the same model corrected by the graph's own densities, a training of which half asks for posteriors, one
+    in which noise is drawn anew beside, and sbi's NPE.
 
     Each run is kept as soon as it is done; the same command goes on where it was stopped.
     """

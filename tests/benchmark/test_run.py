@@ -150,16 +150,18 @@ def test_training_posteriors_most_is_refused_where_any_conditional_is_asked(tmp_
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:the time limit")
-def test_half_of_a_focused_training_asks_for_the_posterior(tmp_path, monkeypatch):
+def test_a_training_asks_for_the_posterior_most_and_draws_data_anew(tmp_path, monkeypatch):
     fit = Mock(wraps=methods.fit)
     monkeypatch.setattr(methods, "fit", fit)
     monkeypatch.setattr(calibration, "TRACES", 5)
     plan = Plan(preset="fast", time_limit=1.0, questions=1, draws=100)
-    runs = benchmark(["bernoulli_glm"], [200], [0], tmp_path, plan, against=["focused"], progress=False)
-    asked = [call.kwargs["queries"] for call in fit.call_args_list]
-    assert asked == [None, [{"given": ["x"], "of": ["offset", "filter"]}]]
-    assert [entry["method"] for entry in runs] == ["simgraph", "focused"]
+    runs = benchmark(["bernoulli_glm"], [200], [0], tmp_path, plan, against=["focused", "redrawn"], progress=False)
+    asked = [(call.kwargs.get("queries"), call.kwargs.get("redraw")) for call in fit.call_args_list]
+    posterior = [{"given": ["x"], "of": ["offset", "filter"]}]
+    assert asked == [(None, None), (posterior, None), (posterior, ["x"])]
+    assert [entry["method"] for entry in runs] == ["simgraph", "focused", "redrawn"]
     assert "| simgraph (fast, 1 s, half on posteriors) |" in report(runs)
+    assert "| simgraph (fast, 1 s, half on posteriors, redrawn) |" in report(runs)
 
 
 def test_draws_are_pictured_for_the_largest_budget(tmp_path, judge):

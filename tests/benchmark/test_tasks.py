@@ -224,6 +224,7 @@ WIDTHS = {
     "bernoulli_glm_embedded": (10, 100),
     "sir": (2, 10),
     "lotka_volterra": (4, 20),
+    "lotka_volterra_chunks": (4, 20),
     "hmm": (10, 10),
 }
 
