@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
@@ -45,6 +45,10 @@ def find_task(name: str) -> Task:
     if name not in TASKS:
         raise DeclarationError(f"{name!r} is no task of the benchmark.\n  {did_you_mean(name, TASKS, 'Tasks')}")
     return TASKS[name]
+
+
+def _observations_of(other: str) -> Callable[[str], np.ndarray]:
+    return lambda _: load_reference(other).observations[:OBSERVATIONS]
 
 
 def _chain(name: str) -> np.ndarray:
@@ -93,7 +97,7 @@ _ALL: tuple[Task, ...] = (
         {"y": (100,)},
         ("offset", "filter"),
         draws_of="bernoulli_glm",
-        observed=lambda _: load_reference("bernoulli_glm_raw").observations[:OBSERVATIONS],
+        observed=_observations_of("bernoulli_glm_raw"),
     ),
     Posteriors("sir", sir.sir, {"x": (10,)}),
     Posteriors("lotka_volterra", lotka_volterra.lotka_volterra, {"x": (20,)}),
@@ -102,7 +106,7 @@ _ALL: tuple[Task, ...] = (
         lotka_volterra.lotka_volterra_chunks,
         {"x": (20,)},
         draws_of="lotka_volterra",
-        observed=lambda _: load_reference("lotka_volterra").observations[:OBSERVATIONS],
+        observed=_observations_of("lotka_volterra"),
     ),
     Posteriors(
         "hmm",

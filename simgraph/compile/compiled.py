@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -18,6 +18,7 @@ from simgraph.compile.layout import Layout
 from simgraph.compile.links import LinkOrigin, families, link_origins
 from simgraph.compile.lint import Finding, lint
 from simgraph.compile.masks import ABSENT, LATENT, OBSERVED, Form, MaskRule
+from simgraph.compile.names import Names, as_names, check_askable, name_of
 from simgraph.compile.probe import probe
 from simgraph.compile.ragged import at_both_ends, check_sizes
 from simgraph.compile.tokenizer import Tokenizer
@@ -35,13 +36,8 @@ if TYPE_CHECKING:
 __all__ = [
     "DEFAULT_DEPTH",
     "Compiled",
-    "Names",
-    "as_names",
-    "check_askable",
     "compile",
     "default_depth",
-    "name_of",
-    "why_not_askable",
 ]
 
 DEFAULT_DEPTH = 6
@@ -51,8 +47,6 @@ _FEW, _SHALLOW = 32, 4
 
 _PROBE = 32
 """Traces that are simulated to learn shapes and supports when none are handed over."""
-
-Names = Iterable[str | Node]
 
 
 def compile(graph: Graph, traces: Traces | None = None, *, observed: Form = "relay", seed: int = 0) -> Compiled:
@@ -347,42 +341,3 @@ class Compiled:
 def default_depth(tokens: int) -> int:
     """Returns the attention layers of the default network of a graph: fewer where it has many tokens."""
     return DEFAULT_DEPTH if tokens <= _FEW else _SHALLOW
-
-
-def as_names(names: Any, option: str) -> Any:
-    """Refuses what is no list of names; of a single name, letters would be taken for names."""
-    if isinstance(names, (str, Node)):
-        raise QueryError(f"{option}={name_of(names)!r} is one name.\n  Write a list: {option}=[{name_of(names)!r}]")
-    if not isinstance(names, Iterable):
-        raise QueryError(f"{option}={names!r} is no list of names.")
-    return names
-
-
-def check_askable(layout: Layout, names: Iterable[str]) -> None:
-    """Checks that names can be asked for.
-
-    Raises:
-        QueryError: If one has an embedding.
-    """
-    for name in names:
-        if (why := why_not_askable(layout, name)) is not None:
-            raise QueryError(why)
-
-
-def why_not_askable(layout: Layout, name: str) -> str | None:
-    """Tells why a variable can be given and not be asked for: it has an embedding; None if it can."""
-    if name not in layout.embedded:
-        return None
-    return (
-        f"{name!r} has the tokenizer {layout.tokenizers[name].variable.tokenizer}, from which values do not come back:"
-        " it can be given, and not be asked for.\n  To draw it, simulate: graph.simulate(given=draws)"
-    )
-
-
-def name_of(key: str | Node) -> str:
-    """Returns the name of a node, given the node or its name."""
-    if isinstance(key, Node):
-        return key.name
-    if not isinstance(key, str):
-        raise UnknownNameError(f"names of nodes are strings or node objects, not {key!r}.")
-    return key

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from simgraph.compile.compiled import name_of
+from simgraph.compile.names import name_of
 from simgraph.dsl import Node
 from simgraph.errors import QueryError, ShapeError, UnknownNameError, did_you_mean
 from simgraph.plots.canvas import new_figure

@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 
 from simgraph.compile import Compiled
-from simgraph.compile.compiled import name_of, why_not_askable
 from simgraph.compile.elements import Elements
 from simgraph.compile.masks import LATENT
+from simgraph.compile.names import name_of, why_not_askable
 from simgraph.compile.probe import Variable
 from simgraph.dsl import Node
 from simgraph.errors import (

@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from simgraph.compile.compiled import name_of
+from simgraph.compile.names import name_of
 from simgraph.dsl import Node
 from simgraph.errors import EvidenceError, OutOfRangeWarning, QueryError, ShapeError, SupportError, listed, warn
 from simgraph.graph.validate import OPTIONS

@@ -11,14 +11,13 @@ import torch
 from torch import Tensor
 
 from simgraph.compile import Compiled, compile
-from simgraph.compile.compiled import Names, as_names
 from simgraph.compile.masks import LATENT
+from simgraph.compile.names import Names, as_names
 from simgraph.dsl import Embedding, Node
 from simgraph.errors import DeclarationError, QueryError, SimgraphWarning, TracesError, TrainingError, warn
 from simgraph.graph import Graph
 from simgraph.graph.fingerprint import differences, fingerprint
 from simgraph.query.check import Check
-from simgraph.query.fresh import endless, redrawn
 from simgraph.query.intervene import Intervention
 from simgraph.query.nuisance import with_nuisances
 from simgraph.query.query import Query
@@ -27,6 +26,7 @@ from simgraph.query.restrictions import Condition
 from simgraph.traces import Traces
 from simgraph.traces.seeds import check_seed
 from simgraph.train import History, Settings, Trained, checkpoint, train
+from simgraph.train.fresh import endless, redrawn
 
 __all__ = ["Model", "fit", "load"]
 

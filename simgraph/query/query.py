@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from simgraph.compile.compiled import check_askable
+from simgraph.compile.names import check_askable
 from simgraph.dsl import Node
 from simgraph.errors import QueryError
 from simgraph.query.attach import attach, sort

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from simgraph.compile import Compiled
-from simgraph.compile.compiled import check_askable, name_of
 from simgraph.compile.masks import ABSENT, LATENT, OBSERVED
+from simgraph.compile.names import check_askable, name_of
 from simgraph.dsl import Curve, Node
 from simgraph.errors import QueryError, UnknownNameError, did_you_mean
 from simgraph.query.evidence import Evidence

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 
-from simgraph.compile.compiled import name_of
 from simgraph.compile.layout import Layout
+from simgraph.compile.names import name_of
 from simgraph.dsl import Curve, Node
 from simgraph.errors import QueryError, ShapeError
 from simgraph.query.evidence import Missing

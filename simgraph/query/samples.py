@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from simgraph.compile.compiled import name_of
+from simgraph.compile.names import name_of
 from simgraph.dsl import Node
 from simgraph.errors import QueryError, ShapeError, UnknownNameError, did_you_mean, listed
 from simgraph.query import export

@@ -31,7 +31,7 @@ class Fresh:
     """Where fresh traces come from.
 
     Attributes:
-        simulate: Simulates the next traces: as many each time, of which none came before.
+        simulate: Simulates the next traces: as many each time, of which none came before, unless they repeat.
         count: How many they are.
         seconds: How long that is expected to take.
         repeats: Whether they are the traces that there are, in their order, with other noise.

@@ -11,7 +11,7 @@ from functools import cached_property, partial
 
 import numpy as np
 
-from simgraph.compile.compiled import name_of
+from simgraph.compile.names import name_of
 from simgraph.dsl import Node
 from simgraph.errors import SamplingBiasWarning, SimulationError, TrainingError, UnknownNameError, did_you_mean, listed
 from simgraph.graph import Graph
@@ -73,7 +73,10 @@ def redrawn(graph: Graph, names: Iterable[str | Node], seed: int) -> Callable[[T
     anew = named | {name for name in graph if named & graph.ancestors(name)}
     random = {name for name, node in graph.items() if node.kind not in ("constant", "deterministic")}
     if not random & anew:
-        raise TrainingError(f"redraw={sorted(named)} draws nothing anew: nothing random is among it or below it.")
+        raise TrainingError(
+            f"redraw={sorted(named)} draws nothing anew: nothing random is among it or below it.\n"
+            "  Name nodes that are drawn, such as the data."
+        )
     if not random - anew:
         raise TrainingError(
             "redraw= leaves nothing of the traces as it was.\n  For fresh traces throughout: sg.fit(graph)"

@@ -9,8 +9,8 @@ from torch.distributions import Normal
 
 import simgraph as sg
 from simgraph.errors import QueryError, SamplingBiasWarning, TrainingError, UnknownNameError
-from simgraph.query.fresh import redrawn
 from simgraph.traces.seeds import BLOCK
+from simgraph.train.fresh import redrawn
 from tests.samples import TINY, pair, plated
 
 
