@@ -45,6 +45,7 @@ def benchmark(
     plan: Plan | None = None,
     *,
     against: Sequence[str] = (),
+    alone: bool = False,
     progress: bool = True,
 ) -> list[dict[str, Any]]:
     """Trains and judges what is not kept yet; writes benchmark.json, benchmark.md and pictures to a folder.
@@ -58,6 +59,7 @@ def benchmark(
         against: Other methods, directly after, on the same traces: ``"exact"``, the same model with its answers
             corrected by the graph's own densities; ``"focused"``, a training of which half asks for posteriors;
             ``"redrawn"``, the same, in which the noise of the data is drawn anew; ``"npe"``, that of sbi.
+        alone: Whether to run the methods of ``against`` alone.
         progress: Whether to show progress bars.
 
     Returns:
@@ -72,14 +74,14 @@ def benchmark(
     """
     plan = Plan() if plan is None else plan
     tasks = [find_task(name) for name in names]
-    methods = _methods(against)
+    methods = _methods(against, alone)
     for task, method in itertools.product(tasks, methods):
         _check(task, plan)
         check_method(method, task)
     if any(budget < 1 for budget in budgets):
         raise DeclarationError(f"budgets={list(budgets)} holds a number of simulations below 1.")
-    if not (tasks and budgets and seeds):
-        raise DeclarationError("the benchmark needs a task, a budget and a seed at least.")
+    if not (tasks and methods and budgets and seeds):
+        raise DeclarationError("the benchmark needs a task, a method, a budget and a seed at least.")
     _require_extras()
     target = Path(folder)
     kept = target / RUNS
@@ -175,11 +177,11 @@ def _is(run: Mapping[str, Any], key: Mapping[str, Any]) -> bool:
     return all(run[name] == value for name, value in key.items())
 
 
-def _methods(against: Sequence[str]) -> list[str]:
+def _methods(against: Sequence[str], alone: bool) -> list[str]:
     for method in against:
         if method not in METHODS:
             raise DeclarationError(f"against={method!r} is no method.\n  {did_you_mean(method, METHODS, 'Methods')}")
-    return list(dict.fromkeys(["simgraph", *against]))
+    return list(dict.fromkeys(against if alone else ["simgraph", *against]))
 
 
 def _check(task: Task, plan: Plan) -> None:

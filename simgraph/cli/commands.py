@@ -149,13 +149,14 @@ def benchmark(
     questions: int | None = None,
     draws: int = 2_500,
     against: str = "",
+    alone: bool = False,
 ) -> None:
     """Train TASKS on budgets of simulations, and hold their answers against right draws, in the folder OUT.
 
     --budgets 1000,10000: numbers of simulations; --seeds 3: the seeds 0, 1 and 2; --classifiers rf,mlp: random forest
     and the network of sbibm; --questions: how many of a task's questions; --against exact,focused,redrawn,npe:
     answers of the same model corrected by the graph's own densities, a training of which half asks for posteriors, one
-    in which noise is drawn anew beside, and sbi's NPE.
+    in which noise is drawn anew beside, and sbi's NPE; --alone: run these without the plain training.
 
     Each run is kept as soon as it is done; the same command goes on where it was stopped.
     """
@@ -163,7 +164,7 @@ def benchmark(
     from simgraph.benchmark.run import benchmark as run
 
     plan = Plan(preset, time_limit, tuple(_words(classifiers)), questions, draws)
-    run(tasks, _numbers(budgets), range(seeds), out, plan, against=_words(against))
+    run(tasks, _numbers(budgets), range(seeds), out, plan, against=_words(against), alone=alone)
     print(f"\nReport: {out / 'benchmark.md'}")
 
 

@@ -113,6 +113,12 @@ def test_another_method_comes_directly_after(tmp_path, judge, monkeypatch):
     assert "| sir | 500 | npe | 1 |" in report(runs)
 
 
+def test_a_method_runs_without_the_plain_training(tmp_path, judge):
+    runs = benchmark(["sir"], [500], [0], tmp_path, SMALL, against=["redrawn"], alone=True)
+    assert judge.calls == [("sir", "redrawn")]
+    assert [entry["method"] for entry in runs] == ["redrawn"]
+
+
 def test_exact_answers_share_the_training(tmp_path, judge):
     runs = benchmark(["sir"], [500], [0], tmp_path, SMALL, against=["exact"])
     assert judge.calls == [("sir", 500, 0)]
@@ -176,7 +182,8 @@ def test_draws_are_pictured_for_the_largest_budget(tmp_path, judge):
     [
         ({"names": ["two_mons"]}, "'two_mons' is no task of the benchmark.\n  Did you mean 'two_moons'?"),
         ({"budgets": [0]}, "a number of simulations below 1"),
-        ({"seeds": []}, "needs a task, a budget and a seed at least"),
+        ({"alone": True}, "needs a task, a method, a budget and a seed at least"),
+        ({"seeds": []}, "needs a task, a method, a budget and a seed at least"),
         ({"plan": Plan(questions=6)}, "'sir' has 5 questions, not 6"),
         ({"plan": Plan(draws=3_000)}, "'sir' has 5000 reference draws for each observation; that is not enough for 2"),
         (

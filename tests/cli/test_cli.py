@@ -167,7 +167,8 @@ def test_a_benchmark_is_run_with_its_options(program, monkeypatch, capsys):
         == 0
     )
     plan = Plan("fast", None, ("rf", "mlp"), 1, 50)
-    assert called == [(["sir", "slcp"], [100, 200], range(2), Path("results"), plan, {"against": ["npe"]})]
+    options = {"against": ["npe"], "alone": False}
+    assert called == [(["sir", "slcp"], [100, 200], range(2), Path("results"), plan, options)]
     assert "Report: results/benchmark.md" in capsys.readouterr().out
 
 
