@@ -3,12 +3,13 @@
 References:
     Gloeckler, Deistler, Weilbach, Wood and Macke, "All-in-one simulation-based inference" (2024),
     section 3. Peebles and Xie, "Scalable diffusion models with transformers" (2023), section 3.2
-    (adaptive layer norm; here one modulation per trace, not per token).
+    (adaptive layer norm; here one modulation per trace, not per token; in the cached form observed
+    tokens have another one).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -126,7 +127,7 @@ class Simformer(nn.Module):
                 allowed.
             same: Float (plates, tokens, keys): 1 where two tokens belong to one element of a plate; for a mask that is
                 a list of pairs (plates, pairs).
-            memory: Keys and values of observed tokens that are not among ``values``.
+            memory: Keys and values of all observed tokens, if these are not among ``values``.
             key_ids: Identifiers of the keys, (keys,); those of the tokens by default.
             wanted: Positions of the tokens whose output is needed, (wanted,); all by default.
             places: Points of functions, (batch or 1, tokens, coordinates).
@@ -135,7 +136,8 @@ class Simformer(nn.Module):
             (batch, tokens or wanted, features).
         """
         pairs = Pairs(ids, ids if key_ids is None else key_ids, same)
-        x, modulations = self._start(values, noise, states, pairs, mask, places)
+        x = self._start(values, states, pairs, mask, places)
+        modulations = self._modulations(noise, states if memory is None else None)
         by, last = self._turn(places), len(self.blocks) - 1
         for number, (block, modulation) in enumerate(zip(self.blocks, modulations, strict=True)):
             known = None if memory is None else memory[number]
@@ -157,10 +159,11 @@ class Simformer(nn.Module):
         places: Tensor | None = None,
     ) -> Memory:
         """Returns the keys and values of observed tokens, which in the cached form depend on nothing else."""
+        assert self.clean is not None, "only the cached form has tokens that depend on nothing else"
         pairs = Pairs(ids, ids, same)
-        x, modulations = self._start(values, torch.zeros(len(values)), states, pairs, mask, places)
+        x = self._start(values, states, pairs, mask, places)
         by, memory = self._turn(places), []
-        for block, modulation in zip(self.blocks, modulations, strict=True):
+        for block, modulation in zip(self.blocks, self._modulated(self.clean), strict=True):
             x, own = block(x, modulation, mask, pairs, by)
             memory.append(own)
         return memory
@@ -171,26 +174,30 @@ class Simformer(nn.Module):
         return turn(places, self.architecture.width // self.architecture.heads)
 
     def _start(
-        self,
-        values: Tensor,
-        noise: Tensor,
-        states: Tensor,
-        pairs: Pairs,
-        mask: Tensor | Bags | None,
-        places: Tensor | None,
-    ) -> tuple[Tensor, Sequence[Sequence[Tensor]]]:
-        """Returns the embedded tokens, and by block the six modulations (1 or tokens, batch or 1, width)."""
-        context = self.noise(noise).unsqueeze(0)
-        if self.clean is not None:
-            observed = (states == OBSERVED).T.unsqueeze(-1)
-            context = torch.where(observed, self.clean, context)
-        parts = self.modulation(context).unflatten(-1, (len(self.blocks), 6, -1))
+        self, values: Tensor, states: Tensor, pairs: Pairs, mask: Tensor | Bags | None, places: Tensor | None
+    ) -> Tensor:
+        """Returns the embedded tokens."""
         x = self.embedding(values, pairs.query, states)
         if self.count is not None:
             x = x + self.count(mask, states, pairs.key)
         if self.place is not None and places is not None:
             x = x + self.place(places).transpose(0, 1)
-        return x, [block.unbind(-2) for block in parts.unbind(-3)]
+        return x
+
+    def _modulations(self, noise: Tensor, states: Tensor | None) -> Iterable[Sequence[Tensor]]:
+        """Yields by block the six modulations (1 or tokens, 1 or batch, width); states are None if none is observed."""
+        noised = self._modulated(self.noise(noise))
+        if self.clean is None or states is None:
+            yield from noised
+            return
+        observed = (states == OBSERVED).T.unsqueeze(-1)
+        for own, clean in zip(noised, self._modulated(self.clean), strict=True):
+            yield [torch.where(observed, part, other) for part, other in zip(clean, own, strict=True)]
+
+    def _modulated(self, context: Tensor) -> Sequence[Sequence[Tensor]]:
+        """Returns by block the six modulations (1, 1 or batch, width) of a context (width,) or (batch, width)."""
+        parts = self.modulation(context.view(1, -1, context.shape[-1])).unflatten(-1, (len(self.blocks), 6, -1))
+        return [block.unbind(-2) for block in parts.unbind(-3)]
 
 
 class _Block(nn.Module):

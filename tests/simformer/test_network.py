@@ -86,6 +86,22 @@ def test_observed_tokens_of_the_cached_form_do_not_know_the_time():
     assert not torch.isclose(out[0][:, ~observed], out[1][:, ~observed]).any()
 
 
+def test_observed_tokens_of_the_cached_form_are_modulated_by_a_context_of_their_own():
+    cached, relay = network_of(4, "cached"), network_of(4, "relay")
+    values = torch.randn(3, 4, 1, generator=torch.Generator().manual_seed(0))
+    states, ids = torch.tensor([[OBSERVED, LATENT, OBSERVED, LATENT]]), torch.arange(4)
+    noise = torch.tensor([0.3])
+    with torch.no_grad():
+        different = cached(values, noise, states, ids, None)
+        weights = cached.state_dict()
+        weights["clean"].copy_(cached.noise(noise)[0])
+        relay.load_state_dict({name: value for name, value in weights.items() if name != "clean"})
+        # Where that context is the one of the noise level, the two forms are one network.
+        same = cached(values, noise, states, ids, None)
+        assert torch.allclose(same, relay(values, noise, states, ids, None), atol=1e-5)
+    assert not torch.isclose(same, different).any()
+
+
 def test_one_noise_level_for_the_whole_batch_equals_one_for_each():
     network = network_of(4, "relay")
     values = torch.randn(3, 4, 1, generator=torch.Generator().manual_seed(0))
