@@ -2,10 +2,10 @@
 
 ``scaled_dot_product_attention`` is made for long sequences and for devices with many cores. On a CPU, with ten or
 twenty tokens, most of its time goes into tiny matrix products, copies, and a softmax over rows that are shorter than a
-vector register. Two forms take its place there, and all three agree:
+vector register. Two forms take its place there, and all agree:
 
 - *few* (up to ``FEW`` keys): the products are sums of element-wise products with the batch as innermost axis, which
-  vectorise whatever the number of tokens;
+  vectorise whatever the number of tokens; keys that a whole batch shares lie beside them, and are multiplied at once;
 - *short* (up to ``SHORT`` keys): the softmax is written as an exponential, which vectorises over the whole batch, and
   a sum.
 """
@@ -23,6 +23,9 @@ __all__ = ["FEW", "SHORT", "attend", "attend_shared", "project"]
 FEW = 8
 """Up to so many keys the element-wise form is the fastest one on a CPU."""
 
+SHARED = 64
+"""Up to so many keys that a batch shares, beside few of each row, the element-wise form is the fastest one on a CPU."""
+
 SHORT = 24
 """Up to so many keys torch's own attention is the slower one on a CPU."""
 
@@ -30,18 +33,19 @@ SHORT = 24
 # the batch for few tokens, the width for more.
 
 
-def project(weight: Tensor, x: Tensor, keys: int) -> Sequence[Tensor]:
-    """Returns queries, keys and values in the memory layout that :func:`attend` is fast in.
+def project(weight: Tensor, x: Tensor, keys: int, shared: int = 0) -> Sequence[Tensor]:
+    """Returns queries, keys and values in the memory layout that attention is fast in.
 
     Args:
         weight: Their three matrices on top of each other, (3 * width, width).
         x: Tokens (tokens, batch, width).
         keys: Number of keys that will be attended to.
+        shared: Number of others, which the whole batch shares (:func:`attend_shared`).
 
     Returns:
         Three tensors (tokens, batch, width).
     """
-    if x.device.type == "cpu" and keys <= FEW:
+    if _is_few(x, keys, shared):
         products = (weight @ x.flatten(0, 1).T).view(3, -1, *x.shape[:2])
         return products.permute(0, 2, 3, 1).unbind(0)
     return [linear(x, part) for part in weight.chunk(3)]
@@ -101,6 +105,8 @@ def attend_shared(
     Returns:
         (queries, batch, width).
     """
+    if _is_few(query, len(own[0]), len(shared[0])):
+        return _few_shared(query, own, shared, heads, bias, mask)
     count, batch = query.shape[:2]
     q, k, v = (part.unflatten(2, (heads, -1)).permute(2, 0, 1, 3) for part in (query, *own))  # h tokens b d
     known, news = (part.squeeze(1).unflatten(1, (heads, -1)).transpose(0, 1) for part in shared)  # h tokens d
@@ -123,6 +129,10 @@ def attend_shared(
     return read.permute(1, 2, 0, 3).flatten(2)
 
 
+def _is_few(x: Tensor, keys: int, shared: int) -> bool:
+    return x.device.type == "cpu" and keys <= FEW and shared <= SHARED
+
+
 def _few(query: Tensor, key: Tensor, value: Tensor, heads: int, bias: Tensor | None, mask: Tensor | None) -> Tensor:
     q, k, v = (part.permute(2, 0, 1).unflatten(0, (heads, -1)) for part in (query, key, value))  # h d tokens b
     logits = q.shape[1] ** -0.5 * _contracted(q.unsqueeze(3), k.unsqueeze(2), 1)  # h q k b
@@ -132,6 +142,31 @@ def _few(query: Tensor, key: Tensor, value: Tensor, heads: int, bias: Tensor | N
         logits = logits.masked_fill(~mask.permute(1, 2, 0), float("-inf"))
     attended = _contracted(logits.softmax(2).unsqueeze(1), v.unsqueeze(2), 3)
     return attended.flatten(0, 1).permute(1, 2, 0)  # h d q b -> q b (h d)
+
+
+def _few_shared(
+    query: Tensor,
+    own: tuple[Tensor, Tensor],
+    shared: tuple[Tensor, Tensor],
+    heads: int,
+    bias: Tensor | None,
+    mask: Tensor | None,
+) -> Tensor:
+    q, k, v = (part.permute(2, 0, 1).unflatten(0, (heads, -1)) for part in (query, *own))  # h d tokens b
+    known, news = (part.squeeze(1).unflatten(1, (heads, -1)) for part in shared)  # tokens h d
+    q = q.shape[1] ** -0.5 * q
+    tokens = q.shape[2:]
+    among_known = (known.transpose(0, 1) @ q.flatten(2)).unflatten(2, tokens)
+    logits = torch.cat([among_known, _contracted(q.unsqueeze(2), k.unsqueeze(3), 1)], 1)  # h k q b
+    if bias is not None:
+        logits.add_(bias.mT.unsqueeze(-1))
+    if mask is not None:
+        logits.masked_fill_(~mask.permute(2, 1, 0), float("-inf"))
+    weights = logits.sub_(logits.detach().amax(1, keepdim=True)).exp_()
+    of_known, of_own = weights.split([len(known), k.shape[2]], 1)
+    read = (news.permute(1, 2, 0) @ of_known.flatten(2)).unflatten(2, tokens)  # h d q b
+    read = read + _contracted(of_own.unsqueeze(1), v.unsqueeze(3), 2)
+    return (read / weights.sum(1).unsqueeze(1)).flatten(0, 1).permute(1, 2, 0)
 
 
 def _contracted(left: Tensor, right: Tensor, axis: int) -> Tensor:

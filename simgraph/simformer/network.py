@@ -230,7 +230,8 @@ class _Block(nn.Module):
         scale, shift, gate, scale2, shift2, gate2 = modulation
         y = _normed(x, scale, shift)
         known = 0 if memory is None else len(memory[0])
-        query, key, value = project(self.attention_in.weight, y, known + len(y))
+        counts = (len(y), known) if _is_shared(memory, y) else (len(y) + known, 0)
+        query, key, value = project(self.attention_in.weight, y, *counts)
         if by is not None:
             query, key = rotate(query, by, self.heads), rotate(key, by, self.heads)
         own = (key, value)
@@ -262,9 +263,14 @@ class _Block(nn.Module):
             query, pairs = query[wanted], pairs.of(wanted)
             mask = None if mask is None else mask[:, wanted]
         bias, factors = pairs.bias(self.pair_bias, self.plate_bias), pairs.factors(self.pair_bias)
-        if memory is not None and memory[0].shape[1] < query.shape[1]:
+        if memory is not None and _is_shared(memory, query):
             return attend_shared(query, own, memory, self.heads, bias, mask)
         return attend(query, *_joined(memory, own), self.heads, bias, mask, factors)
+
+
+def _is_shared(memory: tuple[Tensor, Tensor] | None, x: Tensor) -> bool:
+    """Tells whether all rows of x (tokens, batch, width) share what is remembered."""
+    return memory is not None and memory[0].shape[1] < x.shape[1]
 
 
 def _joined(memory: tuple[Tensor, Tensor] | None, own: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:

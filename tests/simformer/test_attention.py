@@ -5,7 +5,7 @@ import torch
 from torch.nn.functional import scaled_dot_product_attention
 
 from simgraph.simformer import attention
-from simgraph.simformer.attention import FEW, SHORT, attend, attend_shared, project
+from simgraph.simformer.attention import FEW, SHARED, SHORT, attend, attend_shared, project
 
 BATCH, HEADS, FEATURES = 5, 2, 4
 WIDTH = HEADS * FEATURES
@@ -71,15 +71,24 @@ def test_attention_agrees_with_torch_in_values_and_gradients(queries, keys, name
         assert torch.allclose(attend(*inputs, HEADS, bias, mask), results[1][0], rtol=1e-10, atol=1e-12)
 
 
-@pytest.mark.parametrize(("queries", "shared"), [(1, 1), (3, 2), (5, SHORT + 1)])
+@pytest.mark.parametrize(("queries", "shared"), [(1, 1), (3, 2), (FEW, SHARED), (3, SHARED + 1), (FEW + 1, 2)])
 @pytest.mark.parametrize("name", ["none", "one mask", "masks", "bias", "bias and mask", "bias and one mask"])
 def test_shared_keys_are_those_of_every_row(queries, shared, name):
     bias, mask = biases(queries, shared + queries)[name]
-    query, key, value = parts(queries, queries)
-    known = [part[:, :1] for part in parts(queries, shared)[1:]]
-    whole = [torch.cat([old.expand(-1, BATCH, -1), new]) for old, new in zip(known, (key, value), strict=True)]
+    inputs = *parts(queries, queries), *(part[:, :1].detach().requires_grad_() for part in parts(queries, shared)[1:])
+    query, key, value, *known = inputs
+
+    def spread(old, new):
+        return torch.cat([old.expand(-1, BATCH, -1), new])
+
     found = attend_shared(query, (key, value), tuple(known), HEADS, bias, mask)
-    assert torch.allclose(found, reference(query, *whole, HEADS, bias, mask), rtol=1e-10, atol=1e-12)
+    expected = reference(query, spread(known[0], key), spread(known[1], value), HEADS, bias, mask)
+    slopes = [torch.autograd.grad(out.sin().sum(), inputs) for out in (found, expected)]
+    for mine, other in zip((found, *slopes[0]), (expected, *slopes[1]), strict=True):
+        assert torch.allclose(mine, other, rtol=1e-10, atol=1e-12)
+    with torch.no_grad():
+        drawn = attend_shared(query, (key, value), tuple(known), HEADS, bias, mask)
+    assert torch.allclose(drawn, expected, rtol=1e-10, atol=1e-12)
 
 
 @pytest.mark.parametrize("keys", [4, FEW + 2])
@@ -134,10 +143,10 @@ def test_masked_keys_change_nothing_at_all(keys, training):
     assert not torch.equal(before[1], after[1])
 
 
-@pytest.mark.parametrize("keys", [3, FEW + 2])
-def test_projections_are_matrix_products(keys):
+@pytest.mark.parametrize(("keys", "shared"), [(3, 0), (3, SHARED), (3, SHARED + 1), (FEW + 2, 0)])
+def test_projections_are_matrix_products(keys, shared):
     x, weight = torch.randn(keys, BATCH, WIDTH), torch.randn(3 * WIDTH, WIDTH)
-    for mine, expected in zip(project(weight, x, keys), (x @ weight.T).chunk(3, -1), strict=True):
+    for mine, expected in zip(project(weight, x, keys, shared), (x @ weight.T).chunk(3, -1), strict=True):
         assert torch.allclose(mine, expected, atol=1e-5)
 
 
@@ -149,3 +158,13 @@ def test_the_forms_are_really_three(monkeypatch):
     attend(*parts(2, SHORT), HEADS)
     attend(*parts(2, SHORT + 1), HEADS)
     assert called == ["_few", "_short", "_long"]
+
+
+@pytest.mark.parametrize(
+    ("own", "shared", "few"), [(FEW, SHARED, True), (FEW + 1, SHARED, False), (FEW, SHARED + 1, False)]
+)
+def test_few_keys_beside_shared_ones_have_a_form_of_their_own(monkeypatch, own, shared, few):
+    called = []
+    monkeypatch.setattr(attention, "_few_shared", lambda *a: called.append(a))
+    attend_shared(*parts(1, own)[:1], parts(1, own)[1:], [part[:, :1] for part in parts(1, shared)[1:]], HEADS)
+    assert bool(called) == few
