@@ -217,6 +217,7 @@ def train(
             " shorter.",
             SimgraphWarning,
         )
+    stock.check()
     denoiser = best.denoiser.eval().requires_grad_(False)
     return Trained(best.fitted(compiled), denoiser, history, stock.ranges, stock.scored)
 

@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
+from typing import Any
 
 import numpy as np
 
@@ -26,8 +27,8 @@ __all__ = ["endless", "redrawn"]
 _STOCK = 10 * BLOCK
 """Traces that a training begins with where further ones are simulated as it goes on."""
 
-_TIMED = 0.1
-"""Seconds of drawing that foretell how long more of it takes."""
+_TIMED = 1.0
+"""Seconds that a longer look at how long drawing takes may last, as far as a shorter one can tell."""
 
 
 def endless(graph: Graph, seed: int, progress: bool) -> tuple[Traces, Callable[[Traces], Fresh]]:
@@ -40,15 +41,16 @@ def endless(graph: Graph, seed: int, progress: bool) -> tuple[Traces, Callable[[
     def simulate() -> Traces:
         return graph.simulate(BLOCK, seed=seed, start=next(starts), progress=False)
 
-    return traces, lambda _: Fresh(simulate, BLOCK, seconds)
+    return traces, lambda _: Fresh(simulate, BLOCK, lambda: seconds)
 
 
 def redrawn(graph: Graph, names: Iterable[str | Node], seed: int) -> Callable[[Traces], Fresh]:
     """Returns what makes, of the traces that are learned from, traces in which some nodes are drawn anew.
 
     Noise that is added as a training goes on is common practice where the signal is dear and its noise cheap. Functions
-    that have a shape are stored as well; the results of others are computed again. Where a draw fails, or gives another
-    value to a number that never varied, the trace stays as it was.
+    that have a shape are stored as well; the results of others are computed again. Where a draw fails, gives another
+    value to a number that never varied, or has one where none was, the trace stays as it was: what is missing, and how
+    often, is no other than before.
 
     Args:
         graph: The graph.
@@ -71,32 +73,32 @@ def redrawn(graph: Graph, names: Iterable[str | Node], seed: int) -> Callable[[T
     if graph.indices or any(plate.is_ragged for plate in graph.plates.values()):
         raise TrainingError("redraw= needs plates of fixed sizes, and no functions.\n  Leave it out.")
     anew = named | {name for name in graph if named & graph.ancestors(name)}
-    random = {name for name, node in graph.items() if node.kind not in ("constant", "deterministic")}
-    if not random & anew:
+    drawn = {name for name, node in graph.items() if node.kind not in ("constant", "deterministic")}
+    if not drawn & anew:
         raise TrainingError(
             f"redraw={sorted(named)} draws nothing anew: nothing random is among it or below it.\n"
             "  Name nodes that are drawn, such as the data."
         )
-    if not random - anew:
+    if not drawn - anew:
         raise TrainingError(
             "redraw= leaves nothing of the traces as it was.\n  For fresh traces throughout: sg.fit(graph)"
         )
 
     def fresh(traces: Traces) -> Fresh:
-        names = [name for name in graph if name in traces and name not in anew]
-        if gaps := [name for name in names if not traces.present(name).all()]:
+        columns = {name: traces.column(name) for name in graph if name in traces}
+        kept = [name for name in columns if name not in anew]
+        if gaps := [name for name in kept if not traces.present(name).all()]:
             raise TrainingError(f"redraw= needs all values of {listed(gaps)}, and some are missing.\n  Leave it out.")
-        stored = _Stored(graph, traces, names, integer_seed(seed, "redraw"))
-        # Few traces are drawn many times at once, and handed out as many as they are.
+        own = {name: traces.plates[name] for name in columns}
+        stored = _Stored(graph, Traces(columns, plates=own), kept, integer_seed(seed, "redraw"))
         count = min(BLOCK, traces.num_simulations)
-        each = BLOCK // count * count
 
         def blocks() -> Iterator[Traces]:
-            for start in itertools.count(0, each):
-                drawn = stored.again(each, start)
-                yield from (drawn[first : first + count] for first in range(0, each, count))
+            for number in itertools.count():
+                drawn = stored.again(stored.rows, number)
+                yield from (drawn[first : first + count] for first in range(0, stored.rows, count))
 
-        return Fresh(partial(next, blocks()), count, stored.seconds(), repeats=True)
+        return Fresh(partial(next, blocks()), count, stored.seconds, repeats=True)
 
     return fresh
 
@@ -107,53 +109,90 @@ class _Stored:
 
     Attributes:
         graph: The graph.
-        traces: The traces.
-        names: Nodes whose values stay.
+        traces: The traces, of variables of the graph alone.
+        kept: Nodes whose values stay.
         seed: Seed of the draws.
     """
 
     graph: Graph
     traces: Traces
-    names: Sequence[str]
+    kept: Sequence[str]
     seed: int
 
-    def again(self, count: int, start: int) -> Traces:
-        """Returns so many traces with new draws; the numbers of the traces go on from ``start``, round and round.
+    @cached_property
+    def rows(self) -> int:
+        """How many traces are drawn anew at a time: of few traces many draws, where a block of them costs as much."""
+        count = min(BLOCK, self.traces.num_simulations)
+        one_by_one = any(
+            not (node.vectorized or node.kind in ("constant", "distribution"))
+            for name, node in self.graph.items()
+            if name not in self.kept
+        )
+        return count if one_by_one else BLOCK // count * count
 
-        A trace that fails, or in which a number varies that never did, stays as it was.
+    def again(self, count: int, number: int) -> Traces:
+        """Returns so many traces with new draws, the first of a numbered block; blocks go over them round and round.
+
+        A trace that fails, in which a number varies that never did, or in which others are missing, stays as it was.
         """
-        old = self.traces[np.arange(start, start + count) % self.traces.num_simulations]
-        given = {name: old[name].astype(np.int64 if old[name].dtype.kind in "iub" else float) for name in self.names}
+        first, start = number * self.rows, number * BLOCK
+        old = self.traces[np.arange(first, first + count) % self.traces.num_simulations]
+        given = {name: old[name].astype(np.int64 if old[name].dtype.kind in "iub" else float) for name in self.kept}
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", SamplingBiasWarning)  # failures were the user's to judge before
             try:
                 new = below(self.graph, given, start).simulate(
                     count, seed=self.seed, start=start, on_failure="missing", progress=False
                 )
-            except SimulationError:  # all of them failed
+            except SimulationError:  # all of them failed, as others will where those of the whole first block do
+                if number == 0 and count == self.rows:
+                    raise
                 return old
         whole = np.ones(count, dtype=bool)
-        for name, varying in self._varying.items():
-            kept = new.present(name) & (varying | (new[name] == old[name]))
-            whole &= kept.reshape(count, -1).all(1)
+        for name, constant in self._constant.items():
+            present = old.present(name)
+            alike = (new.present(name) == present) & (~(present & constant) | (new[name] == old[name]))
+            whole &= alike.reshape(count, -1).all(1)
         columns = {}
         for name in old:
             rows = whole.reshape(-1, *(1,) * (old[name].ndim - 1))
-            values = np.where(rows, new[name], old[name]).astype(old[name].dtype)
-            columns[name] = Column(values, np.where(rows, new.present(name), old.present(name)))
+            columns[name] = Column(_typed(np.where(rows, new[name], old[name]), old[name].dtype), old.present(name))
         return Traces(columns, plates=old.plates)
 
     @cached_property
-    def _varying(self) -> dict[str, np.ndarray]:
-        return {name: (self.traces[name] != self.traces[name][0]).any(0) for name in self.traces}
+    def _constant(self) -> dict[str, np.ndarray]:
+        """Which elements of events always have one value, in all elements of plates, by name."""
+        found = {}
+        for name in self.traces:
+            values, present = self.traces[name], self.traces.present(name)
+            axes = tuple(range(1 + len(self.graph[name].plates)))
+            found[name] = np.where(present, values, np.inf).min(axes) == np.where(present, values, -np.inf).max(axes)
+        return found
 
     def seconds(self) -> float:
-        """Returns how long drawing a block anew may take, by a few draws: more of them where they are fast."""
-        taken = 0.0
-        for count in (1, 16, 256):
-            began = time.monotonic()
-            self.again(count, 0)
-            taken = (time.monotonic() - began) * BLOCK / count
-            if taken * count > _TIMED * BLOCK:
+        """Returns how long drawing anew may take, by a few draws: nodes draw one by one, or a block whatever is asked.
+
+        More are drawn as long as they come soon.
+        """
+        taken = self._timed(1)
+        if taken < _TIMED:
+            taken = self._timed(1)  # the first draw takes the time that torch needs to get ready
+        count, each = 1, 0.0
+        for more in (2, 8, 64, 256):
+            longer = self._timed(more)
+            each = max(0.0, (longer - taken) / (more - count))
+            count, taken = more, longer
+            if taken + 3 * each * count > _TIMED:
                 break
-        return taken
+        return taken + each * max(0, self.rows - count)
+
+    def _timed(self, count: int) -> float:
+        began = time.monotonic()
+        self.again(count, 0)
+        return time.monotonic() - began
+
+
+def _typed(values: np.ndarray, dtype: np.dtype[Any]) -> np.ndarray:
+    """Returns values in a type, except fractions in one of whole numbers."""
+    cast = values.astype(dtype)
+    return values if dtype.kind in "iub" and (cast != values).any() else cast

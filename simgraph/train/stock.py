@@ -33,13 +33,13 @@ class Fresh:
     Attributes:
         simulate: Simulates the next traces: as many each time, of which none came before, unless they repeat.
         count: How many they are.
-        seconds: How long that is expected to take.
+        seconds: Tells how long that is expected to take.
         repeats: Whether they are the traces that there are, in their order, with other noise.
     """
 
     simulate: Callable[[], Traces]
     count: int
-    seconds: float
+    seconds: Callable[[], float]
     repeats: bool = False
 
 
@@ -82,8 +82,8 @@ class Stock:
                 self.tokens = replace(self.tokens, scores=scores)
         self.ranges = Ranges.of(compiled, traces)
         self._compiled, self._fresh, self._generator, self._timed = compiled, fresh, generator, timed
-        self._renewals, self._simulating, self._last = 0, 0.0, fresh.seconds if fresh else 0.0
-        self._began = time.monotonic()
+        self._renewals, self._simulating, self._last = 0, 0.0, fresh.seconds() if fresh and timed else 0.0
+        self._began, self._late = time.monotonic(), False
 
     def renewed(self, drawn: int) -> Tokens:
         """Returns the tokens, with fresh ones among them where it is time to.
@@ -91,25 +91,42 @@ class Stock:
         Args:
             drawn: How many traces the steps so far learned from.
         """
-        fresh = self._fresh
-        if fresh is None or drawn < _USES * (self._renewals + fresh.count):
-            return self.tokens
-        started = time.monotonic()
-        if self._timed and self._simulating + self._last > _SHARE * (started - self._began):
-            return self.tokens
+        while self._fresh is not None and drawn >= _USES * (self._renewals + self._fresh.count):
+            started = time.monotonic()
+            self._late = self._timed and self._simulating + self._last > _SHARE * (started - self._began)
+            if self._late:
+                break
+            self._renew(self._fresh)
+            self._last = time.monotonic() - started
+            self._simulating += self._last
+        return self.tokens
+
+    def check(self) -> None:
+        """Warns where traces were to be drawn anew, and there was no time for it."""
+        if self._fresh is not None and self._fresh.repeats and not self._renewals and self._late:
+            warn(
+                f"redraw= drew nothing anew: it takes {self._last:.2g} s, and may take {_SHARE:.0%} of the training.\n"
+                "  Give it more time (time_limit=...), or redraw what is cheaper: distributions, or nodes with"
+                " vectorized=True.",
+                SimgraphWarning,
+            )
+
+    def _renew(self, fresh: Fresh) -> None:
         try:
             self._take(fresh.simulate(), fresh.repeats)
         except Exception as error:  # a user's code can raise anything, and a training is not to be lost for it
             self._fresh = None
+            advice = (
+                "To learn from the traces as they are, leave out redraw=."
+                if fresh.repeats
+                else "To say what becomes of traces that fail, simulate them and hand them over:"
+                ' fit(graph, graph.simulate(10_000, on_failure="drop")).'
+            )
             warn(
-                f"training goes on with the traces it has, since fresh ones failed: {type(error).__name__}: {error}\n"
-                "  To say what becomes of traces that fail, simulate them and hand them over:"
-                ' fit(graph, graph.simulate(10_000, on_failure="drop")).',
+                "training goes on with the traces it has, since fresh ones failed:"
+                f" {type(error).__name__}: {error}\n  {advice}",
                 SimgraphWarning,
             )
-        self._last = time.monotonic() - started
-        self._simulating += self._last
-        return self.tokens
 
     @property
     def scored(self) -> tuple[str, ...]:

@@ -1,14 +1,12 @@
 """Traces that come while a training goes on: noise that is drawn anew around stored values."""
 
-import time
-
 import numpy as np
 import pytest
 import torch
-from torch.distributions import Normal
+from torch.distributions import Normal, Poisson
 
 import simgraph as sg
-from simgraph.errors import QueryError, SamplingBiasWarning, TrainingError, UnknownNameError
+from simgraph.errors import QueryError, SamplingBiasWarning, SimulationError, TrainingError, UnknownNameError
 from simgraph.traces.seeds import BLOCK
 from simgraph.train.fresh import redrawn
 from tests.samples import TINY, pair, plated
@@ -96,25 +94,111 @@ def test_traces_stay_as_they_were_where_draws_fail_or_vary_what_never_did():
     assert (found["x"][:, 1] == 0).all()
     assert np.isfinite(found["x"]).all()
     hopeless = sg.Traces({"theta": np.full(3, np.inf), "x": np.zeros((3, 2))})
-    assert np.array_equal(redrawn(graph, ["x"], 0)(hopeless).simulate()["x"], hopeless["x"])
+    with pytest.raises(SimulationError):
+        redrawn(graph, ["x"], 0)(hopeless).simulate()
 
 
-def test_how_long_redrawing_takes_is_known_before_the_first_time():
+def test_what_is_missing_stays_missing():
     @sg.node
     def theta():
         return Normal(0.0, 1.0)
 
-    @sg.deterministic
-    def signal(theta):
-        time.sleep(0.11)
-        return theta
+    @sg.node(shape=())
+    def x(theta, rng):
+        if rng.normal() < theta:
+            raise ValueError("lost")
+        return theta + rng.normal()
 
     @sg.node
-    def x(signal):
-        return Normal(signal, 1.0)
+    def y(x):
+        return Normal(x, 1.0)
 
-    traces = sg.Traces({"theta": np.zeros(10), "x": np.zeros(10)})
-    assert redrawn(sg.Graph(theta, signal, x), ["x"], 0)(traces).seconds >= 0.11 * BLOCK
+    graph = sg.Graph(theta, x, y)
+    with pytest.warns(SamplingBiasWarning):
+        traces = graph.simulate(600, on_failure="missing", progress=False)
+    redraw = redrawn(graph, ["x"], 0)(traces)
+    found = [redraw.simulate() for _ in range(20)]
+    for each in found:
+        assert np.array_equal(each.present("x"), traces.present("x"))
+    there = traces.present("x")
+    # A draw fails with probability Phi(theta): of twenty, some come through where theta is no rarity.
+    renewed = np.any([each["x"] != traces["x"] for each in found], 0)
+    assert renewed[there & (np.abs(traces["theta"]) < 1)].all()
+    # Beside an x that somebody struck out, y stays.
+    struck = np.where(np.arange(600) < 300, np.nan, traces["theta"])
+    pattern = redrawn(graph, ["x"], 0)(
+        sg.Traces({"theta": traces["theta"], "x": struck, "y": traces["theta"]})
+    ).simulate()
+    assert np.array_equal(pattern.present("x"), np.arange(600) >= 300)
+    assert np.array_equal(pattern["y"][:300], traces["theta"][:300])
+    assert (pattern["y"][300:] != traces["theta"][300:]).any()
+
+
+def test_what_varies_in_some_element_of_a_plate_may_vary_in_all():
+    site = sg.plate("site", 60)
+
+    @sg.node
+    def rate():
+        return Normal(0.05, 1e-3)
+
+    @sg.node(plates=site)
+    def count(rate):
+        return Poisson(rate.abs())
+
+    graph = sg.Graph(rate, count)
+    traces = graph.simulate(40, seed=0, progress=False)
+    assert ((traces["count"] == 0).all(0)).any()
+    redraw = redrawn(graph, ["count"], 0)(traces)
+    found = np.concatenate([redraw.simulate()["count"] for _ in range(25)])
+    assert abs(found.mean() - 0.05) < 4 * (0.05 / found.size) ** 0.5
+
+
+def test_a_constant_with_a_gap_stays_what_it_was():
+    traces = sg.Traces({"theta": np.arange(5.0), "x": np.array([np.nan, 2.0, 2.0, 2.0, 2.0])})
+    found = redrawn(pair(), ["x"], 0)(traces).simulate()
+    assert np.array_equal(found["x"], traces["x"], equal_nan=True)
+
+
+def test_columns_of_other_graphs_and_types_do_no_harm():
+    traces = sg.Traces({"theta": np.arange(50.0), "x": np.arange(50) % 7, "other": np.arange(50.0)})
+    found = redrawn(pair(), ["x"], 0)(traces).simulate()
+    assert set(found) == {"theta", "x"}
+    assert (found["x"] % 1 != 0).all()
+    assert np.array_equal(found["theta"], traces["theta"])
+
+
+def test_draws_one_by_one_are_as_many_as_there_are_traces(computed):
+    graph, _ = computed
+    slow = redrawn(graph, ["number"], 0)(graph.simulate(40, seed=0, progress=False)).simulate
+    quick = redrawn(pair(), ["x"], 0)(pair().simulate(40, seed=0, progress=False)).simulate
+    asked = []
+    simulate = sg.Graph.simulate
+
+    def watched(graph, count, **options):
+        asked.append((count, options["start"]))
+        return simulate(graph, count, **options)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sg.Graph, "simulate", watched)
+        for draw in (slow, slow, quick, quick):
+            draw()
+    assert asked == [(40, 0), (40, BLOCK), (BLOCK // 40 * 40, 0)]
+
+
+@pytest.mark.parametrize(("fixed", "each"), [(0.5, 0.0), (1e-3, 1e-4), (0.0, 0.2), (5.0, 0.0), (2.0, 3.0)])
+def test_how_long_redrawing_takes_is_known_before_the_first_time(monkeypatch, fixed, each):
+    now, cold = [0.0], [0.3]
+    monkeypatch.setattr("simgraph.train.fresh.time.monotonic", lambda: now[0])
+
+    def again(self, count, number):
+        now[0] += fixed + each * count + cold[0]
+        cold[0] = 0.0  # the first draw is not like the others
+
+    monkeypatch.setattr("simgraph.train.fresh._Stored.again", again)
+    found = redrawn(pair(), ["x"], 0)(sg.Traces({"theta": np.zeros(10), "x": np.zeros(10)})).seconds()
+    right = fixed + each * (BLOCK // 10 * 10)
+    assert found == pytest.approx(right, rel=0.15)
+    assert now[0] < 3 + 3 * (fixed + each)  # a look takes little
 
 
 def test_held_out_traces_are_not_learned_from(monkeypatch):
@@ -126,7 +210,7 @@ def test_held_out_traces_are_not_learned_from(monkeypatch):
         return lambda traces: seen.append(traces) or made(traces)
 
     monkeypatch.setattr("simgraph.query.model.redrawn", spy)
-    monkeypatch.setattr("simgraph.train.stock._USES", 0)
+    monkeypatch.setattr("simgraph.train.stock._USES", 0.1)
     model = sg.fit(graph, num_simulations=200, preset=TINY, redraw=["x"], progress=False)
     [kept] = seen
     assert kept.num_simulations == 180

@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import warnings
 
 import numpy as np
 import pytest
@@ -29,7 +30,7 @@ def source(graph, count, start, calls=None):
             calls.append(1)
         return simulated(graph, count, next(starts))
 
-    return Fresh(simulate, count, 0.0)
+    return Fresh(simulate, count, lambda: 0.0)
 
 
 def stock_of(graph, count, fresh, **options):
@@ -56,7 +57,7 @@ def test_scores_are_those_of_the_traces_in_stock(graph):
     stock = stock_of(graph, 200, source(graph, 50, 200), scoring=60.0)
     before = stock.tokens.scores.clone()
     assert (before[..., 1].isfinite() == (True if stock.tokens.exists is None else stock.tokens.exists)).all()
-    fresh = stock.renewed(1000)
+    fresh = stock.renewed(200)
     scores = stock._scores(simulated(graph, 50, 200), fresh.values[:50])
     assert torch.equal(fresh.scores[:50], scores)
     assert torch.equal(fresh.scores[50:], before[50:])
@@ -125,11 +126,24 @@ def test_simulating_takes_a_tenth_of_the_time(monkeypatch, expected, times):
         now[0] += 1.0
         return simulated(pair(), 5)
 
-    stock = stock_of(pair(), 10, Fresh(slow, 5, expected), timed=True)
+    stock = stock_of(pair(), 10, Fresh(slow, 5, lambda: expected), timed=True)
     while now[0] < 35:
         stock.renewed(10**9)
         now[0] += 0.5
     assert calls == times
+
+
+@pytest.mark.parametrize(("expected", "repeats"), [(100.0, True), (100.0, False), (0.0, True)])
+def test_noise_that_was_never_drawn_anew_is_told(expected, repeats):
+    fresh = Fresh(lambda: simulated(pair(), 5), 5, lambda: expected, repeats)
+    stock = stock_of(pair(), 10, fresh, timed=True)
+    stock.renewed(10**3)
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        stock.check()
+    assert ["redraw= drew nothing anew: it takes 1e+02 s" in str(one.message) for one in told] == [True] * (
+        repeats and expected > 0
+    )
 
 
 def test_without_a_source_the_traces_stay():
@@ -160,7 +174,9 @@ def test_a_failing_simulator_does_not_end_a_training(error):
 
     traces = simulated(pair(), 60)
     with pytest.warns(SimgraphWarning, match=f"fresh ones failed: {type(error).__name__}: node 'x' failed"):
-        trained = train(compile(pair(), traces), traces, TINY, fresh=lambda _: Fresh(broken, 1, 0.0), progress=False)
+        trained = train(
+            compile(pair(), traces), traces, TINY, fresh=lambda _: Fresh(broken, 1, lambda: 0.0), progress=False
+        )
     assert trained.history["step"][-1] == TINY.steps
     assert (len(calls), trained.ranges.count) == (1, 54)
 
@@ -174,7 +190,11 @@ def test_what_was_constant_in_the_first_traces_has_to_stay_so():
     other = Traces({"rare": np.where(np.arange(20) == 3, 5000.0, 0.0)})
     traces = Traces({"rare": values})
     stock = Stock(
-        compile(Graph(rare), traces).fit(traces), traces, torch.Generator(), Fresh(lambda: other, 20, 0.0), timed=False
+        compile(Graph(rare), traces).fit(traces),
+        traces,
+        torch.Generator(),
+        Fresh(lambda: other, 20, lambda: 0.0),
+        timed=False,
     )
     with pytest.warns(SimgraphWarning, match="'rare' has other values than the one it had in the first 20 traces"):
         stock.renewed(80)
