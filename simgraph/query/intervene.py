@@ -160,15 +160,18 @@ class Intervention:
                 mechanisms.insert(0, name)
                 needed.update(self._parents[name])
         upper = [name for name in layout.names if name in needed - known - self._below]
-        drawn = query.sample(upper, num_samples=num_samples, seed=seed, sampler=sampler) if upper else {}
-        rows = {name: draw.reshape(-1, *layout.tokenizers[name].variable.shape) for name, draw in drawn.items()}
+        drawn = query.sample(upper, num_samples=num_samples, seed=seed, sampler=sampler) if upper else None
+        rows = {name: draw.reshape(-1, *layout.tokenizers[name].variable.shape) for name, draw in (drawn or {}).items()}
         for name in needed & known:
             rows[name] = (
                 self._set_rows(name, num_samples) if name in self.settings else query.given_rows(name, num_samples)
             )
         rows |= descend(query, mechanisms, rows, sampler, seed)
         found = {name: query.arranged(rows[name]) for name in asked}
-        return found[asked[0]] if single else Samples(found, batched=query.batched)
+        if single:
+            return found[asked[0]]
+        plates = {name: layout.plates[name] for name in asked}
+        return Samples(found, batched=query.batched, dims=plates) if drawn is None else drawn.following(found, plates)
 
     def _asking(self, query: Query) -> Intervention:
         """Returns the same intervention in another question, in which more plates may have a size."""

@@ -14,10 +14,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from torch import Tensor
-
 from simgraph.errors import QueryError, listed
 from simgraph.query.ancestral import descend
+from simgraph.query.samples import Samples
 from simgraph.query.solvers import Sampler
 
 if TYPE_CHECKING:
@@ -26,13 +25,11 @@ if TYPE_CHECKING:
 __all__ = ["replicates"]
 
 
-def replicates(
-    query: Query, names: Sequence[str], num_samples: int, sampler: Sampler | None, seed: int
-) -> dict[str, Tensor]:
+def replicates(query: Query, names: Sequence[str], num_samples: int, sampler: Sampler | None, seed: int) -> Samples:
     """Draws replicates of variables; see :meth:`Query.predict`.
 
     Returns:
-        Tensors ([batch,] num_samples, *plate sizes, *event_shape) by name.
+        Samples ([batch,] num_samples, *plate sizes, *event_shape), worth as many as the draws they follow from.
 
     Raises:
         QueryError: If a variable would not change with the evidence.
@@ -53,4 +50,5 @@ def replicates(
     known = {name: draw.reshape(-1, *layout.tokenizers[name].variable.shape) for name, draw in drawn.items()}
     known |= {name: query.given_rows(name, num_samples) for name in above if name not in latent}
     found = descend(query, order, known, sampler, seed)
-    return {name: query.arranged(found[name]) for name in names}
+    values = {name: query.arranged(found[name]) for name in names}
+    return drawn.following(values, {name: layout.plates[name] for name in names})

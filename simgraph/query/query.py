@@ -22,7 +22,6 @@ from simgraph.query.mode import mode
 from simgraph.query.predictive import replicates
 from simgraph.query.ragged import RaggedQuery, pieces_of
 from simgraph.query.restrictions import Condition
-from simgraph.query.samples import Samples
 from simgraph.query.settling import Settling
 from simgraph.query.sizes import told
 from simgraph.query.solvers import DEFAULT_SAMPLER, Sampler
@@ -242,7 +241,7 @@ class Query(Settling):
         )
         num_samples, seed, sampler = numerics(num_samples, seed, sampler)
         found = replicates(self.settled(at, asked), asked, num_samples, sampler, seed)
-        return found[asked[0]] if single else Samples(found, batched=self.batched)
+        return found[asked[0]] if single else found
 
     def log_prob(
         self,

@@ -115,6 +115,24 @@ class Samples(Mapping[str, Tensor]):
             values, batched=self.batched, ess=ess, notes=self.notes, dims=self.dims, log_evidence=self.log_evidence
         )
 
+    def following(self, values: Mapping[str, Tensor], dims: Mapping[str, Sequence[str]] | None = None) -> Samples:
+        """Returns samples of what follows from these, a draw from each draw: worth as many, with the same notes.
+
+        Args:
+            values: Tensors by name, with as many draws.
+            dims: Names of the first axes of a variable's values, by name.
+
+        Raises:
+            QueryError, ShapeError: As for new samples.
+
+        Example:
+            >>> import torch
+            >>> draws = Samples({"a": torch.arange(4.0)}, ess=2.0)
+            >>> draws.following({"b": draws["a"] ** 2}).ess
+            2.0
+        """
+        return Samples(values, batched=self.batched, ess=self._ess, notes=self.notes, dims=dims)
+
     def _ess_of(self, different: int) -> float:
         """Returns the effective number of so many draws, taken from all at random, any two of them equally alike."""
         alike = (self.num_samples / self.ess - 1) / max(1, self.num_samples - 1)

@@ -109,6 +109,16 @@ def test_draws_of_the_ladder_say_what_they_are_worth(gaussian_model):
     assert 1 < draws.ess < 200  # of the worse one
 
 
+def test_what_follows_from_draws_of_the_ladder_is_worth_no_more(gaussian_model):
+    query = gaussian_model.given(theta=sg.above(1.5))
+    assert "sequential Monte Carlo" in query.sample(["theta"], num_samples=100, seed=0).notes[0]
+    replicates = query.predict(["x"], num_samples=100, seed=0)
+    changed = gaussian_model.do(x=[0.0, 0.0]).given(theta=sg.above(1.5)).sample(["theta", "x"], num_samples=100, seed=0)
+    for found in (replicates, changed):
+        assert 1 < found.ess < 95
+        assert "sequential Monte Carlo" in found.notes[0]
+
+
 def test_the_ladder_passes_ties_and_says_where_it_ends():
     generator = torch.Generator().manual_seed(0)
     found = split(lambda z: (2 - z[:, 0, 0]).clamp_min(0).ceil(), (1, 1), 100, 200, 3, generator, Budget(60))
