@@ -212,9 +212,13 @@ def did_you_mean(name: str, known: Iterable[str], label: str = "Known names") ->
     Example:
         >>> did_you_mean("thetta", ["x", "theta"])
         "Did you mean 'theta'? Known names: theta, x."
+        >>> did_you_mean("r0", ["R0", "x"])
+        "Did you mean 'R0'? Known names: R0, x."
     """
     pool = sorted(set(known))
-    close = difflib.get_close_matches(str(name), pool, n=3, cutoff=0.6)
+    lower = {candidate.lower(): candidate for candidate in reversed(pool)}
+    alike = difflib.get_close_matches(str(name).lower(), lower, n=3, cutoff=0.6)
+    close = [lower[candidate] for candidate in alike]
     ordered = close + [candidate for candidate in pool if candidate not in close]
     suggestion = f"Did you mean {close[0]!r}? " if close else ""
     return f"{suggestion}{label}: {listed(ordered)}."

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import networkx as nx
 
@@ -17,6 +17,7 @@ from simgraph.errors import (
     ReservedNameError,
     UnknownParentError,
     did_you_mean,
+    listed,
 )
 
 __all__ = ["OPTIONS", "validate"]
@@ -36,6 +37,11 @@ def validate(nodes: Sequence[Node]) -> None:
     for node in nodes:
         if not isinstance(node, Node):
             several = isinstance(node, (list, tuple)) and node and all(isinstance(item, Node) for item in node)
+            if isinstance(node, Mapping):
+                raise DeclarationError(
+                    f"Graph(...) takes nodes, not a {type(node).__name__} of {listed(node)}.\n"
+                    "  To join graphs: one.include(other)"
+                )
             mend = (
                 f"Hand the nodes over one by one: Graph({', '.join(item.name for item in node)})"
                 if several

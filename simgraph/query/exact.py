@@ -62,6 +62,9 @@ _POOL, _MOST = 4, 16
 _START_RESTRICTED = 512
 """Draws of the network that satisfy restrictions."""
 
+_BAR_DELAY = 2.0
+"""Seconds before a progress bar appears, where functions are run trace by trace."""
+
 _ROUNDS = 4
 _DOUBTFUL = 0.01
 """Share of effective proposals, or of accepted moves, below which parts of the law may have been missed."""
@@ -125,7 +128,8 @@ def corrected(
     values: dict[str, Tensor] = {}
     pieces: list[_Piece] = []
     if seen:
-        density = Density(graph, seen)
+        bar = tqdm(desc="correcting", unit="trace", delay=_BAR_DELAY, leave=False)
+        density = Density(graph, seen, bar.update)
         unknown = [name for name in density.names if not query.wholly_given(name)]
         start = _start(query, unknown, sampler, integer_seed(seed, "start"), method)
         rows = tqdm(range(query.size), desc="correcting", unit="row", disable=query.size == 1, leave=False)
@@ -133,6 +137,7 @@ def corrected(
             target = Target(density, query.trained.compiled.layout, query.evidence, row, _allowed(query))
             tokens = None if start is None else start[row]
             pieces.append(_piece(target, tokens, num_samples, torch_stream(seed, "exact", row), row))
+        bar.close()
         layout = query.trained.compiled.layout
         for name in unknown:
             together = torch.cat([piece.values[name] for piece in pieces])

@@ -94,6 +94,7 @@ def fit(
             "fit(...) takes traces or num_simulations, and not both.\n"
             "  For example: fit(graph, num_simulations=10_000), or fit(graph, graph.simulate(10_000))"
         )
+    _check_form(queries or ())
     fresh = None
     if redraw is not None:
         if traces is None and num_simulations is None:
@@ -278,11 +279,20 @@ class Model:
         return f"<Model of {names}: {self._trained.ranges.count} traces, {steps}{scored}, {loss}>"
 
 
+def _check_form(queries: Any) -> None:
+    """Checks what can be told of the user's queries without a compiled graph."""
+    if isinstance(queries, Mapping) or not all(isinstance(query, Mapping) for query in queries):
+        raise QueryError(
+            f"fit(queries=...) takes a list of mappings, not {queries!r}.\n"
+            '  For example: queries=[dict(given=["x"], of=["theta"])]'
+        )
+    for query in queries:
+        if unknown := set(query) - {"given", "of"}:
+            raise QueryError(f"a query of fit(queries=...) has the keys given and of, not {sorted(unknown)}.")
+
+
 def _own_query(compiled: Compiled, query: Mapping[str, Names]) -> list[Tensor]:
     """Returns the condition states of a user's query: as its density is asked for, and as it is drawn."""
-    unknown = set(query) - {"given", "of"}
-    if unknown:
-        raise QueryError(f"a query of fit(queries=...) has the keys given and of, not {sorted(unknown)}.")
     states = compiled.states(query.get("given", ()), query.get("of"))
     if not (states == LATENT).any():
         raise QueryError(f"the query {dict(query)} asks for nothing.")

@@ -197,7 +197,7 @@ def where(function: Callable[..., Any]) -> Condition:
 
     Args:
         function: Takes variables by name, each as a torch tensor of one draw in natural units, and returns
-            true or false. Parameters with a default are constants.
+            true or false; of several truth values, all have to be true. Parameters with a default are constants.
 
     Returns:
         A condition for ``given``.

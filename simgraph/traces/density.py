@@ -9,7 +9,7 @@ node's function one trace at a time; which way a node takes is found out once, o
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -120,6 +120,7 @@ class Density:
     Args:
         graph: The graph. Nodes that are not above ``names`` are ignored.
         names: Names of variables.
+        tick: Called after each trace for which a function is run by itself.
 
     Attributes:
         names: The distribution nodes, in topological order: values of all of them are needed.
@@ -144,7 +145,8 @@ class Density:
         torch.Size([3])
     """
 
-    def __init__(self, graph: Graph, names: Sequence[str]) -> None:
+    def __init__(self, graph: Graph, names: Sequence[str], tick: Callable[[], Any] = lambda: None) -> None:
+        self.tick = tick
         self.graph = graph.prune(*names)
         if not len(self.graph):
             raise DeclarationError("the graph has no nodes, so there is no density.")
@@ -225,7 +227,8 @@ class Density:
         """Returns the values of a function of its parents, and minus infinity in rows in which it failed."""
         arrays = {p: v.detach().numpy() if isinstance(v, Tensor) else v for p, v in parents.items()}
         inputs = Inputs(arrays, dict(axes), 0, rows, np.ones(rows, dtype=bool))
-        batch = evaluate(self.graph[name], inputs, seed=0, trusted=True)  # few traces were simulated to begin with
+        # Few traces were simulated to begin with, so that promises of nodes are checked.
+        batch = evaluate(self.graph[name], inputs, seed=0, tick=self.tick, trusted=True)
         term = torch.zeros(rows, dtype=torch.float64)
         term[list(batch.failures)] = -torch.inf
         return batch.values if batch.values.dtype == object else torch.tensor(batch.values), term

@@ -70,8 +70,12 @@ def redrawn(graph: Graph, names: Iterable[str | Node], seed: int) -> Callable[[T
     for name in sorted(named):
         if name not in graph:
             raise UnknownNameError(f"redraw={name!r} is not in the graph.\n  {did_you_mean(name, list(graph))}")
-    if graph.indices or any(plate.is_ragged for plate in graph.plates.values()):
-        raise TrainingError("redraw= needs plates of fixed sizes, and no functions.\n  Leave it out.")
+    varying = [*graph.indices, *(name for name, plate in graph.plates.items() if plate.is_ragged)]
+    if varying:
+        raise TrainingError(
+            "redraw= needs plates of fixed sizes, and no functions:"
+            f" {listed(map(str, varying))} may differ from trace to trace.\n  Leave out redraw=."
+        )
     anew = named | {name for name in graph if named & graph.ancestors(name)}
     drawn = {name for name, node in graph.items() if node.kind not in ("constant", "deterministic")}
     if not drawn & anew:

@@ -132,6 +132,15 @@ def test_a_plain_function_is_no_node():
     )
 
 
+def test_a_graph_is_no_node():
+    @node
+    def rate():
+        raise AssertionError("never called")
+
+    with pytest.raises(DeclarationError, match=r"not a Graph of rate.\n  To join graphs: one.include\(other\)"):
+        Graph(Graph(rate))
+
+
 def test_a_list_of_nodes_is_told_apart_from_a_plain_function():
     @node
     def rate():

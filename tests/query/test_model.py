@@ -123,6 +123,11 @@ def test_fit_is_deterministic(gaussian_model, tiny):
             "the traces hold 'x' with shape (); the graph declares (2,).",
         ),
         ({"num_simulations": 50, "queries": [{"given": ["y"]}]}, sg.SimgraphError, "'y' is not a variable"),
+        (
+            {"num_simulations": 50, "queries": {"given": ["x"], "of": ["theta"]}},
+            QueryError,
+            "takes a list of mappings, not {'given': ['x'], 'of': ['theta']}.\n  For example: queries=[dict(given=",
+        ),
         ({"num_simulations": 50, "queries": [{"gven": ["x"]}]}, QueryError, "has the keys given and of, not ['gven']"),
         ({"num_simulations": 50, "queries": [{"given": ["x", "theta"]}]}, QueryError, "asks for nothing."),
     ],

@@ -155,6 +155,26 @@ def test_deterministic_nodes_are_computed_and_have_to_agree():
     assert Density(graph, ["x"]).cut == ("box", "pair")
 
 
+def test_traces_that_are_run_by_themselves_are_counted():
+    @deterministic(shape=())
+    def level(rate):
+        return math.sqrt(abs(float(rate)))
+
+    @node
+    def rate():
+        return Normal(0.0, 1.0)
+
+    @node
+    def x(level):
+        return Normal(level, 1.0)
+
+    ticks = []
+    density = Density(Graph(rate, level, x), ["x"], lambda: ticks.append(1))
+    ticks.clear()
+    density({"rate": torch.zeros(30), "x": torch.zeros(30)})
+    assert len(ticks) == 30
+
+
 def test_constants_add_nothing_or_make_a_trace_impossible():
     graph = Graph(a, node(name="x")(lambda a: Normal(a, 0.5))).do(a=1.0)
     assert graph.log_prob({"x": 1.0}) == graph.log_prob({"x": 1.0, "a": 1.0}) == normal(1.0, 1.0, 0.5)

@@ -257,7 +257,7 @@ def test_what_cannot_be_redrawn_is_refused_before_anything_is_simulated(monkeypa
 
 
 def test_sizes_that_vary_and_missing_values_are_refused():
-    with pytest.raises(TrainingError, match="needs plates of fixed sizes"):
+    with pytest.raises(TrainingError, match="and no functions: school may differ from trace to trace"):
         redrawn(plated((2, 4)), ["score"], 0)
     graph = pair()
     traces = sg.Traces({"theta": np.array([0.0, np.nan]), "x": np.zeros(2)})
