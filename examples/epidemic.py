@@ -83,6 +83,8 @@ def main(fast: bool) -> None:
     preset = "fast" if fast else "default"
     model = sg.fit(graph, traces, seed=0, preset=preset, time_limit=8 if fast else 500)
     print(model)
+    if fast:
+        print("so short a training shows how to ask, and no more")
 
     grid, count = np.linspace(0, END, 12 if fast else 40), 100 if fast else 1_000
     world = graph.simulate(1, seed=11, at={"t_beta": grid, "t": np.linspace(3, 48, 10)})
@@ -115,5 +117,5 @@ def _told(draws: torch.Tensor) -> str:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser()
-    parser.add_argument("--fast", action="store_true")
+    parser.add_argument("--fast", action="store_true", help="a first look, after too short a training to mean much")
     main(parser.parse_args().fast)

@@ -72,5 +72,5 @@ def told(centres: torch.Tensor) -> str:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser()
-    parser.add_argument("--fast", action="store_true")
+    parser.add_argument("--fast", action="store_true", help="a first look, after too short a training to mean much")
     main(parser.parse_args().fast)

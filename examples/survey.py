@@ -56,5 +56,5 @@ def main(fast: bool) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser()
-    parser.add_argument("--fast", action="store_true")
+    parser.add_argument("--fast", action="store_true", help="a first look, after too short a training to mean much")
     main(parser.parse_args().fast)
