@@ -156,6 +156,7 @@ def test_training_posteriors_most_is_refused_where_any_conditional_is_asked(tmp_
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:the time limit")
+@pytest.mark.filterwarnings("ignore:redraw= drew nothing anew")  # in a second
 def test_a_training_asks_for_the_posterior_most_and_draws_data_anew(tmp_path, monkeypatch):
     fit = Mock(wraps=methods.fit)
     monkeypatch.setattr(methods, "fit", fit)
