@@ -51,7 +51,7 @@ def main(fast: bool) -> None:
     print(schools)
     traces = schools.simulate(3_000 if fast else 10_000, seed=0)
     print(traces)
-    model = sg.fit(schools, traces, seed=0, preset="fast" if fast else "default", time_limit=20 if fast else None)
+    model = sg.fit(schools, traces, seed=0, preset="fast" if fast else "default", time_limit=12 if fast else None)
     print(model)
 
     count = 300 if fast else 2_000

@@ -21,7 +21,7 @@ def test_example_runs_fast(example, tmp_path):
         env=environment,
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=60,
     )
     assert done.returncode == 0, done.stderr
     assert "<Model of" in done.stdout

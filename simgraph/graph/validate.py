@@ -36,12 +36,12 @@ def validate(nodes: Sequence[Node]) -> None:
     """
     for node in nodes:
         if not isinstance(node, Node):
-            several = isinstance(node, (list, tuple)) and node and all(isinstance(item, Node) for item in node)
             if isinstance(node, Mapping):
                 raise DeclarationError(
-                    f"Graph(...) takes nodes, not a {type(node).__name__} of {listed(node)}.\n"
+                    f"Graph(...) takes nodes, not a {type(node).__name__} of {listed(map(str, node))}.\n"
                     "  To join graphs: one.include(other)"
                 )
+            several = isinstance(node, (list, tuple)) and node and all(isinstance(item, Node) for item in node)
             mend = (
                 f"Hand the nodes over one by one: Graph({', '.join(item.name for item in node)})"
                 if several

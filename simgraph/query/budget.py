@@ -1,10 +1,13 @@
-"""A limit on the time of one call, so that no query hangs."""
+"""A limit on the time of one call, so that no query hangs, and when a long one tells how far it is."""
 
 from __future__ import annotations
 
 import time
 
-__all__ = ["Budget", "OutOfTimeError"]
+__all__ = ["BAR_DELAY", "Budget", "OutOfTimeError"]
+
+BAR_DELAY = 2.0
+"""Seconds before a progress bar appears."""
 
 
 class OutOfTimeError(Exception):

@@ -33,6 +33,7 @@ from tqdm.auto import tqdm
 from simgraph.compile.masks import ABSENT
 from simgraph.errors import CoverageWarning, QueryError, listed, warn
 from simgraph.graph import Graph
+from simgraph.query.budget import BAR_DELAY
 from simgraph.query.draw import draw
 from simgraph.query.methods import Method
 from simgraph.query.mixture import fit_mixture
@@ -61,9 +62,6 @@ _POOL, _MOST = 4, 16
 
 _START_RESTRICTED = 512
 """Draws of the network that satisfy restrictions."""
-
-_BAR_DELAY = 2.0
-"""Seconds before a progress bar appears, where functions are run trace by trace."""
 
 _ROUNDS = 4
 _DOUBTFUL = 0.01
@@ -128,17 +126,17 @@ def corrected(
     values: dict[str, Tensor] = {}
     pieces: list[_Piece] = []
     if seen:
-        bar = tqdm(desc="correcting", unit="trace", delay=_BAR_DELAY, leave=False)
-        density = Density(graph, seen, bar.update)
-        unknown = [name for name in density.names if not query.wholly_given(name)]
-        start = _start(query, unknown, sampler, integer_seed(seed, "start"), method)
-        rows = tqdm(range(query.size), desc="correcting", unit="row", disable=query.size == 1, leave=False)
-        for row in rows:
-            target = Target(density, query.trained.compiled.layout, query.evidence, row, _allowed(query))
-            tokens = None if start is None else start[row]
-            pieces.append(_piece(target, tokens, num_samples, torch_stream(seed, "exact", row), row))
-        bar.close()
         layout = query.trained.compiled.layout
+        # A bar of its own for functions that run trace by trace, which may take minutes.
+        with tqdm(desc="running functions", unit="trace", delay=BAR_DELAY, leave=False) as bar:
+            density = Density(graph, seen, bar.update)
+            unknown = [name for name in density.names if not query.wholly_given(name)]
+            start = _start(query, unknown, sampler, integer_seed(seed, "start"), method)
+            rows = tqdm(range(query.size), desc="correcting", unit="row", disable=query.size == 1, leave=False)
+            for row in rows:
+                target = Target(density, layout, query.evidence, row, _allowed(query))
+                tokens = None if start is None else start[row]
+                pieces.append(_piece(target, tokens, num_samples, torch_stream(seed, "exact", row), row))
         for name in unknown:
             together = torch.cat([piece.values[name] for piece in pieces])
             values[name] = layout.tokenizers[name].rounded(together)

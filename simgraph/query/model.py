@@ -94,7 +94,7 @@ def fit(
             "fit(...) takes traces or num_simulations, and not both.\n"
             "  For example: fit(graph, num_simulations=10_000), or fit(graph, graph.simulate(10_000))"
         )
-    _check_form(queries or ())
+    asked = _queries(() if queries is None else queries)
     fresh = None
     if redraw is not None:
         if traces is None and num_simulations is None:
@@ -119,7 +119,7 @@ def fit(
                 f"the traces hold {found} for {name!r}; the compiled graph has shape {tokenizer.variable.shape}.\n"
                 "  Simulate them with the graph that was compiled."
             )
-    states = [state for query in queries or () for state in _own_query(compiled, query)]
+    states = [state for query in asked for state in _own_query(compiled, query)]
     return Model(train(compiled, traces, settings, seed=seed, queries=states, fresh=fresh, progress=progress))
 
 
@@ -279,16 +279,18 @@ class Model:
         return f"<Model of {names}: {self._trained.ranges.count} traces, {steps}{scored}, {loss}>"
 
 
-def _check_form(queries: Any) -> None:
-    """Checks what can be told of the user's queries without a compiled graph."""
-    if isinstance(queries, Mapping) or not all(isinstance(query, Mapping) for query in queries):
+def _queries(queries: Any) -> list[Mapping[str, Names]]:
+    """Returns the user's queries, after the checks that need no compiled graph."""
+    found = list(queries) if isinstance(queries, Iterable) and not isinstance(queries, Mapping) else [queries]
+    if isinstance(queries, Mapping) or not all(isinstance(query, Mapping) for query in found):
         raise QueryError(
             f"fit(queries=...) takes a list of mappings, not {queries!r}.\n"
             '  For example: queries=[dict(given=["x"], of=["theta"])]'
         )
-    for query in queries:
+    for query in found:
         if unknown := set(query) - {"given", "of"}:
             raise QueryError(f"a query of fit(queries=...) has the keys given and of, not {sorted(unknown)}.")
+    return found
 
 
 def _own_query(compiled: Compiled, query: Mapping[str, Names]) -> list[Tensor]:

@@ -32,7 +32,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from simgraph.query.budget import Budget
+from simgraph.query.budget import BAR_DELAY, Budget
 
 __all__ = ["Climbed", "StuckError", "split", "worth"]
 
@@ -53,9 +53,6 @@ ones, by free element. Families of five rungs told 157, of three 177, of one 367
 
 _MOST_SHRINKS = 8
 """Angles that a slice tries before a draw stays where it is."""
-
-_BAR_DELAY = 2.0
-"""Seconds before a progress bar appears."""
 
 
 class StuckError(Exception):
@@ -116,7 +113,7 @@ def split(
     costs = cost(noise)
     probability, levels = 1.0, [math.inf]
     lineage: deque[Tensor] = deque(maxlen=_REMEMBERED)
-    with tqdm(desc="satisfying", unit="rung", leave=False, delay=_BAR_DELAY) as bar:
+    with tqdm(desc="satisfying", unit="rung", leave=False, delay=BAR_DELAY) as bar:
         while _is_near(levels):
             level = _next_rung(costs, levels[-1])
             levels.append(level)

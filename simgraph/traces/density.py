@@ -146,7 +146,7 @@ class Density:
     """
 
     def __init__(self, graph: Graph, names: Sequence[str], tick: Callable[[], Any] = lambda: None) -> None:
-        self.tick = tick
+        self._tick = tick
         self.graph = graph.prune(*names)
         if not len(self.graph):
             raise DeclarationError("the graph has no nodes, so there is no density.")
@@ -227,8 +227,8 @@ class Density:
         """Returns the values of a function of its parents, and minus infinity in rows in which it failed."""
         arrays = {p: v.detach().numpy() if isinstance(v, Tensor) else v for p, v in parents.items()}
         inputs = Inputs(arrays, dict(axes), 0, rows, np.ones(rows, dtype=bool))
-        # Few traces were simulated to begin with, so that promises of nodes are checked.
-        batch = evaluate(self.graph[name], inputs, seed=0, tick=self.tick, trusted=True)
+        # Trusted: promises of nodes were checked when a few traces were simulated to begin with.
+        batch = evaluate(self.graph[name], inputs, seed=0, tick=self._tick, trusted=True)
         term = torch.zeros(rows, dtype=torch.float64)
         term[list(batch.failures)] = -torch.inf
         return batch.values if batch.values.dtype == object else torch.tensor(batch.values), term

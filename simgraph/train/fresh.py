@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import time
 import warnings
@@ -20,6 +21,7 @@ from simgraph.traces import Traces
 from simgraph.traces.given import below
 from simgraph.traces.seeds import BLOCK, integer_seed
 from simgraph.traces.store import Column
+from simgraph.train.ranges import extremes
 from simgraph.train.stock import Fresh
 
 __all__ = ["endless", "redrawn"]
@@ -99,8 +101,8 @@ def redrawn(graph: Graph, names: Iterable[str | Node], seed: int) -> Callable[[T
 
         def blocks() -> Iterator[Traces]:
             for number in itertools.count():
-                drawn = stored.again(stored.rows, number)
-                yield from (drawn[first : first + count] for first in range(0, stored.rows, count))
+                block = stored.again(stored.rows, number)
+                yield from (block[first : first + count] for first in range(0, stored.rows, count))
 
         return Fresh(partial(next, blocks()), count, stored.seconds, repeats=True)
 
@@ -148,8 +150,8 @@ class _Stored:
                 new = below(self.graph, given, start).simulate(
                     count, seed=self.seed, start=start, on_failure="missing", progress=False
                 )
-            except SimulationError:  # all of them failed, as others will where those of the whole first block do
-                if number == 0 and count == self.rows:
+            except SimulationError:  # all of them failed, as others will where those of the first block do
+                if number == 0:
                     raise
                 return old
         whole = np.ones(count, dtype=bool)
@@ -168,9 +170,8 @@ class _Stored:
         """Which elements of events always have one value, in all elements of plates, by name."""
         found = {}
         for name in self.traces:
-            values, present = self.traces[name], self.traces.present(name)
-            axes = tuple(range(1 + len(self.graph[name].plates)))
-            found[name] = np.where(present, values, np.inf).min(axes) == np.where(present, values, -np.inf).max(axes)
+            low, high = extremes(self.traces, name, self.traces[name].ndim - 1 - len(self.graph[name].plates))
+            found[name] = low == high
         return found
 
     def seconds(self) -> float:
@@ -192,7 +193,8 @@ class _Stored:
 
     def _timed(self, count: int) -> float:
         began = time.monotonic()
-        self.again(count, 0)
+        with contextlib.suppress(SimulationError):  # few draws may all fail
+            self.again(count, 0)
         return time.monotonic() - began
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from simgraph.compile import Compiled
 from simgraph.traces import Traces
 
-__all__ = ["Ranges"]
+__all__ = ["Ranges", "extremes"]
 
 
 @dataclass(frozen=True)
@@ -32,14 +32,10 @@ class Ranges:
         low, high = {}, {}
         for name, tokenizer in compiled.layout.tokenizers.items():
             event = tokenizer.variable.event_shape
-            present = traces.present(name)
-            values = np.where(present, traces[name], np.inf).reshape(-1, *event)
-            low[name] = np.asarray(values.min(0), dtype=np.float64)
-            values = np.where(present, traces[name], -np.inf).reshape(-1, *event)
-            high[name] = np.asarray(values.max(0), dtype=np.float64)
-            never = ~present.reshape(-1, *event).any(0)
-            low[name] = np.where(never, -np.inf, low[name])
-            high[name] = np.where(never, np.inf, high[name])
+            lowest, highest = extremes(traces, name, len(event))
+            never = lowest > highest
+            low[name] = np.where(never, -np.inf, lowest)
+            high[name] = np.where(never, np.inf, highest)
         return Ranges(low, high, traces.num_simulations)
 
     def joined(self, other: Ranges) -> Ranges:
@@ -47,3 +43,15 @@ class Ranges:
         low = {name: np.minimum(own, other.low[name]) for name, own in self.low.items()}
         high = {name: np.maximum(own, other.high[name]) for name, own in self.high.items()}
         return Ranges(low, high, self.count + other.count)
+
+
+def extremes(traces: Traces, name: str, event: int) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the lowest and the highest present values, pooled over all but the last ``event`` axes.
+
+    Without any present value the lowest is infinity, and the highest minus infinity.
+    """
+    values, present = traces[name], traces.present(name)
+    axes = tuple(range(values.ndim - event))
+    low = np.where(present, values, np.inf).min(axes)
+    high = np.where(present, values, -np.inf).max(axes)
+    return np.asarray(low, dtype=np.float64), np.asarray(high, dtype=np.float64)
