@@ -8,7 +8,7 @@ from typing import Any
 
 from simgraph.errors import QueryError
 from simgraph.graph.validate import OPTIONS
-from simgraph.query.evidence import Evidence, check, check_interval
+from simgraph.query.evidence import Evidence, check, check_interval, rows_of
 from simgraph.query.intervals import Interval
 from simgraph.query.question import Question
 from simgraph.query.restrictions import Bounds, Condition, Restriction
@@ -61,7 +61,10 @@ def sort(
                 raise QueryError(f"{key!r} is no variable but an option of sample(...): sample(..., {key}={value!r})")
             name = question.known(key)
             if name in named or name in question.evidence or name in question.curves or name in bounded:
-                raise QueryError(f"{name!r} is given twice.")
+                raise QueryError(
+                    f"{name!r} is given twice.\n"
+                    "  Each given(...) adds to what is known: to ask with another value, start again from the model."
+                )
             named[name] = value
     return named, demands
 
@@ -76,8 +79,8 @@ def attach(question: Question, named: Mapping[str, Any], demands: Sequence[Condi
         strict: Whether evidence far outside of the training range is an error instead of a warning.
 
     Raises:
-        QueryError: If batches differ in size, or a condition is already decided.
-        EvidenceError, ShapeError, SupportError: If a value does not fit its variable.
+        QueryError: If a condition is already decided.
+        EvidenceError, ShapeError, SupportError: If a value does not fit its variable, or batches differ in size.
     """
     compiled, ranges = question.trained.compiled, question.trained.ranges
     bounds = [
@@ -87,9 +90,7 @@ def attach(question: Question, named: Mapping[str, Any], demands: Sequence[Condi
     ]
     points = {name: value for name, value in named.items() if not isinstance(value, Interval)}
     evidence = question.evidence | check(compiled, ranges, points, strict=strict)
-    sizes = {len(piece.values) for piece in evidence.values() if piece.batched}
-    if len(sizes) > 1:
-        raise QueryError(f"given(...) has batches of different sizes: {sorted(sizes)}.")
+    rows = rows_of(evidence)
     restrictions = (*question.restrictions, *bounds, *demands)
     whole = {name for name, piece in evidence.items() if piece.observed.all()}
     for restriction in restrictions:
@@ -99,4 +100,4 @@ def attach(question: Question, named: Mapping[str, Any], demands: Sequence[Condi
             raise QueryError(
                 f"{restriction} reads nothing but what is given, so it is already decided.\n  Leave it out."
             )
-    return Attached(evidence, max(sizes, default=1), bool(sizes), restrictions)
+    return Attached(evidence, rows or 1, rows is not None, restrictions)

@@ -153,7 +153,7 @@ def merged(compiled: Compiled, values: Mapping[str | Node, Any] | None, named: M
                 f"{name!r} is not a variable of this model.\n  {did_you_mean(name, compiled.layout.names)}"
             )
         if name in found:
-            raise QueryError(f"log_prob(...) has {name!r} twice.")
+            raise QueryError(f"log_prob(...) has {name!r} twice.\n  Give it in the mapping or by keyword, not both.")
         found[name] = value
     if not found:
         raise QueryError("log_prob(...) has no values.\n  For example: model.given(x=x_o).log_prob(theta=values)")

@@ -23,7 +23,7 @@ from simgraph.query.intervals import Interval
 from simgraph.query.numbers import numbers
 from simgraph.train.ranges import Ranges
 
-__all__ = ["Evidence", "Missing", "check", "check_interval", "doubt", "missing"]
+__all__ = ["Evidence", "Missing", "check", "check_interval", "doubt", "missing", "rows_of"]
 
 
 @dataclass(frozen=True)
@@ -117,13 +117,23 @@ def check(compiled: Compiled, ranges: Ranges, given: Mapping[str, Any], *, stric
         found[name] = Evidence(array.reshape(-1, *variable.shape), observed.reshape(-1, *variable.shape), batched)
         if _check_range(name, found[name], ranges, len(variable.plate_shape), strict=strict):
             _check_course(compiled.layout, name, found[name], strict=strict)
-    sizes = {name: len(evidence.values) for name, evidence in found.items() if evidence.batched}
+    rows_of(found)
+    return found
+
+
+def rows_of(evidence: Mapping[str, Evidence]) -> int | None:
+    """Returns the number of rows of batched evidence, None where none is batched.
+
+    Raises:
+        ShapeError: If batches differ in size.
+    """
+    sizes = {name: len(piece.values) for name, piece in evidence.items() if piece.batched}
     if len(set(sizes.values())) > 1:
         raise ShapeError(
             f"given(...) has batches of different sizes: {sizes}.\n"
             "  Rows of a batch belong together; give every batched name the same number of rows."
         )
-    return found
+    return next(iter(sizes.values()), None)
 
 
 def check_interval(compiled: Compiled, ranges: Ranges, name: str, interval: Interval, *, strict: bool) -> Interval:

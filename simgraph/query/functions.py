@@ -91,7 +91,10 @@ def check_curves(layout: Layout, curves: Mapping[str, Curve], *, strict: bool) -
                 f"given({name}=...) holds {int(np.isnan(curve.values).sum())} NaN.\n  Leave these points out."
             )
         if len(np.unique(curve.points, axis=0)) < len(curve):
-            raise EvidenceError(f"given({name}=...) names a point twice; {name!r} has one value at each.")
+            raise EvidenceError(
+                f"given({name}=...) names a point twice; {name!r} has one value at each.\n"
+                "  Keep one of them; repeated noisy readings are a node of their own, which reads the function."
+            )
         if len(curve) > index.most:
             doubt(
                 f"given({name}=Curve(...)) has {len(curve)} points; in training, traces had {index.span}.\n"

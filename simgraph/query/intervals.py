@@ -62,7 +62,7 @@ def above(low: Any) -> Interval:
         Evidence for ``given``.
 
     Raises:
-        EvidenceError: If an end is NaN, infinity or no number.
+        EvidenceError: If an end is NaN or no number, or infinity is the low end of an element.
 
     Example:
         >>> above(0.5)
@@ -81,7 +81,7 @@ def below(high: Any) -> Interval:
         Evidence for ``given``.
 
     Raises:
-        EvidenceError: If an end is NaN, minus infinity or no number.
+        EvidenceError: If an end is NaN or no number, or minus infinity is the high end of an element.
 
     Example:
         >>> below(0.5)
@@ -95,9 +95,10 @@ def _interval(function: str, **ends: Any) -> Interval:
     said = {side: numbers(f"{function}(...)", end) for side, end in ends.items()}
     count = sum(int(np.isnan(end).sum()) for end in said.values())
     if count:
+        open_end = {"between": "-numpy.inf, 1.0", "above": "[-numpy.inf, 1.0]", "below": "[numpy.inf, 1.0]"}[function]
         raise EvidenceError(
             f"{function}(...) holds {count} NaN.\n"
-            "  Leave an element open with an infinite end: sg.between(-numpy.inf, 1.0)"
+            f"  Leave an element open with an infinite end: sg.{function}({open_end})"
         )
     low, high = said.get("low", np.array(-np.inf)), said.get("high", np.array(np.inf))
     try:

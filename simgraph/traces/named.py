@@ -50,7 +50,7 @@ def by_name(graph: Graph, values: Any, call: str) -> dict[str, np.ndarray]:
                 f"  declared at {graph[name].where}\n  It is computed from its parents; hand these over."
             )
         if name in found:
-            raise QueryError(f"{call} names {name!r} twice.")
+            raise QueryError(f"{call} names {name!r} twice.\n  Give it by node or by name, not both.")
         found[name] = _numbers(name, value, call)
         absent = int((values.missing(name) if isinstance(values, Traces) else np.isnan(found[name])).sum())
         if absent:

@@ -273,6 +273,8 @@ def _judged(
     missing = Traces(columns, plates=plates, sizes=sizes, sources=source)
     summary = _failure_summary(graph, parts, count, seed)
     first_error = next((part.error for part in parts if part.error is not None), None)
+    if first_error is not None:
+        summary += f"\n  The first error raised: {type(first_error).__name__}: {first_error}"
     if on_failure == "raise" or any_failed.all():
         kept = None if any_failed.all() else missing
         if any_failed.all():

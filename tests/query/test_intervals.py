@@ -70,7 +70,16 @@ def test_an_interval_may_be_open_on_one_side():
             EvidenceError,
             "between(...) holds 2 NaN.\n  Leave an element open with an infinite end: sg.between(-numpy.inf, 1.0)",
         ),
-        (lambda: above(np.nan), EvidenceError, "above(...) holds 1 NaN.\n"),
+        (
+            lambda: above(np.nan),
+            EvidenceError,
+            "above(...) holds 1 NaN.\n  Leave an element open with an infinite end: sg.above([-numpy.inf, 1.0])",
+        ),
+        (
+            lambda: below(np.nan),
+            EvidenceError,
+            "below(...) holds 1 NaN.\n  Leave an element open with an infinite end: sg.below([numpy.inf, 1.0])",
+        ),
         (lambda: below("1"), EvidenceError, "below(...) holds text, not numbers."),
         (lambda: between(None, 1), EvidenceError, "between(...) holds values of type object, not numbers."),
         (lambda: above(None), EvidenceError, "above(...) holds values of type object, not numbers."),

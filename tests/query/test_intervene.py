@@ -168,7 +168,11 @@ label = node(name="label")(lambda: Categorical(torch.ones(3)))
             "every variable is given or set; nothing is left to sample.",
         ),
         (lambda m: m.do(), QueryError, "do(...) sets nothing.\n  For example: model.do(theta=0.0).sample('x')"),
-        (lambda m: m.do({"a": 1.0}, a=1.0), QueryError, "'a' is set twice."),
+        (
+            lambda m: m.do({"a": 1.0}, a=1.0),
+            QueryError,
+            "do(...) sets 'a' twice.\n  Set it once, or ask two queries, one for each value.",
+        ),
         (lambda m: m.do(1.0), QueryError, "do(...) takes mappings from names to values, not 1.0."),
         (
             lambda m: m.do(a=0.0, seed=1),

@@ -238,6 +238,7 @@ def test_the_default_raises_with_counts_and_how_to_go_on():
     listing = ", ".join(f"{number} x {reason}" for number, reason in reasons)
     assert str(caught.value) == (
         f"{raised + nan} of 50 traces failed in node 'y' ({listing}); first: trace {first}, seed 0.\n"
+        "  The first error raised: RuntimeError: solver diverged\n"
         "  Dropping them changes the prior to p(theta | success)."
         ' Choose simulate(..., on_failure="drop" | "missing"),\n'
         f"  or reproduce one with graph.simulate(1, seed=0, start={first})."
