@@ -29,4 +29,4 @@ def counts_of(kinds: Tensor, mask: Tensor | Bags | None, states: Tensor, key_ids
         return of_key.sum(1).unsqueeze(0)
     if isinstance(mask, Bags):
         return mask.totals_of_keys(of_key)
-    return (mask.float() @ of_key).transpose(0, 1)
+    return (mask.to(of_key.dtype) @ of_key).transpose(0, 1)

@@ -18,7 +18,7 @@ from torch.nn.functional import embedding, gelu, layer_norm, linear
 
 from simgraph.compile.masks import OBSERVED
 from simgraph.errors import DeclarationError
-from simgraph.simformer.attention import attend, attend_shared, project
+from simgraph.simformer.attention import attend, attend_shared, barrier, project
 from simgraph.simformer.embeddings import CountEmbedding, NoiseEmbedding, PlaceEmbedding, TokenEmbedding
 from simgraph.simformer.pairs import MOST_PAIRED, Pairs
 from simgraph.simformer.rotary import Turn, rotate, turn
@@ -138,10 +138,11 @@ class Simformer(nn.Module):
         pairs = Pairs(ids, ids if key_ids is None else key_ids, same)
         x = self._start(values, states, pairs, mask, places)
         modulations = self._modulations(noise, states if memory is None else None)
+        barred = _barred(mask, x, None if memory is None else memory[0])
         by, last = self._turn(places), len(self.blocks) - 1
         for number, (block, modulation) in enumerate(zip(self.blocks, modulations, strict=True)):
             known = None if memory is None else memory[number]
-            x, _ = block(x, modulation, mask, pairs, by, known, wanted if number == last else None)
+            x, _ = block(x, modulation, barred, pairs, by, known, wanted if number == last else None)
         x = layer_norm(x, x.shape[-1:])
         ids = ids if wanted is None else ids[wanted]
         if ids.dim() == 1:
@@ -162,9 +163,10 @@ class Simformer(nn.Module):
         assert self.clean is not None, "only the cached form has tokens that depend on nothing else"
         pairs = Pairs(ids, ids, same)
         x = self._start(values, states, pairs, mask, places)
+        barred = _barred(mask, x)
         by, memory = self._turn(places), []
         for block, modulation in zip(self.blocks, self._modulated(self.clean), strict=True):
-            x, own = block(x, modulation, mask, pairs, by)
+            x, own = block(x, modulation, barred, pairs, by)
             memory.append(own)
         return memory
 
@@ -220,7 +222,7 @@ class _Block(nn.Module):
         self,
         x: Tensor,
         modulation: Sequence[Tensor],
-        mask: Tensor | Bags | None,
+        barred: Tensor | Bags | None,
         pairs: Pairs,
         by: Turn | None = None,
         memory: tuple[Tensor, Tensor] | None = None,
@@ -229,13 +231,11 @@ class _Block(nn.Module):
         """Returns the tokens, or the wanted ones of them, after the block; and all their keys and values."""
         scale, shift, gate, scale2, shift2, gate2 = modulation
         y = _normed(x, scale, shift)
-        known = 0 if memory is None else len(memory[0])
-        counts = (len(y), known) if _is_shared(memory, y) else (len(y) + known, 0)
-        query, key, value = project(self.attention_in.weight, y, *counts)
+        query, key, value = project(self.attention_in.weight, y, *_keys(y, memory))
         if by is not None:
             query, key = rotate(query, by, self.heads), rotate(key, by, self.heads)
         own = (key, value)
-        attended = self._attended(query, own, memory, mask, pairs, wanted)
+        attended = self._attended(query, own, memory, barred, pairs, wanted)
         if wanted is not None:
             x = x[wanted]
             if len(gate) > 1:
@@ -249,23 +249,34 @@ class _Block(nn.Module):
         query: Tensor,
         own: tuple[Tensor, Tensor],
         memory: tuple[Tensor, Tensor] | None,
-        mask: Tensor | Bags | None,
+        barred: Tensor | Bags | None,
         pairs: Pairs,
         wanted: Tensor | None,
     ) -> Tensor:
         """Returns what the tokens, or the wanted ones of them, read."""
-        if isinstance(mask, Bags):
+        if isinstance(barred, Bags):
             key, value = _joined(memory, own)
-            bias = pairs.bias_along(mask, self.pair_bias, self.plate_bias)
-            attended = attend_along(mask, query, key, value, bias)
+            bias = pairs.bias_along(barred, self.pair_bias, self.plate_bias)
+            attended = attend_along(barred, query, key, value, bias)
             return attended if wanted is None else attended[wanted]
         if wanted is not None:
             query, pairs = query[wanted], pairs.of(wanted)
-            mask = None if mask is None else mask[:, wanted]
+            barred = None if barred is None else barred[:, wanted]
         bias, factors = pairs.bias(self.pair_bias, self.plate_bias), pairs.factors(self.pair_bias)
         if memory is not None and _is_shared(memory, query):
-            return attend_shared(query, own, memory, self.heads, bias, mask)
-        return attend(query, *_joined(memory, own), self.heads, bias, mask, factors)
+            return attend_shared(query, own, memory, self.heads, bias, barred)
+        return attend(query, *_joined(memory, own), self.heads, bias, barred, factors)
+
+
+def _barred(mask: Tensor | Bags | None, x: Tensor, memory: tuple[Tensor, Tensor] | None = None) -> Tensor | Bags | None:
+    """Returns a mask as what is added to the logits of tokens x (tokens, batch, width); pairs come back unchanged."""
+    return barrier(mask, x.dtype, *_keys(x, memory)) if isinstance(mask, Tensor) else mask
+
+
+def _keys(x: Tensor, memory: tuple[Tensor, Tensor] | None) -> tuple[int, int]:
+    """Returns how many keys each row of x (tokens, batch, width) has for itself, and how many all rows share."""
+    known = 0 if memory is None else len(memory[0])
+    return (len(x), known) if _is_shared(memory, x) else (len(x) + known, 0)
 
 
 def _is_shared(memory: tuple[Tensor, Tensor] | None, x: Tensor) -> bool:

@@ -10,9 +10,11 @@ import torch
 from torch import Tensor
 
 from simgraph.compile.masks import ABSENT
-from simgraph.simformer.attention import SHORT
 
 __all__ = ["packed", "packing", "sparse"]
+
+_LEAST = 24
+"""Rows of up to so many tokens stay as they are: their tokens take little time."""
 
 _WORTH = 0.8
 """Share of tokens that are present, up to which packing pays."""
@@ -20,7 +22,7 @@ _WORTH = 0.8
 
 def sparse(states: Tensor) -> bool:
     """Tells whether rows with condition states (rows, tokens) lack so many tokens that packing pays."""
-    return states.shape[1] > SHORT and float((states != ABSENT).float().mean()) < _WORTH
+    return states.shape[1] > _LEAST and float((states != ABSENT).float().mean()) < _WORTH
 
 
 def packing(states: Tensor) -> Tensor | None:
@@ -31,7 +33,7 @@ def packing(states: Tensor) -> Tensor | None:
     """
     present = states != ABSENT
     most = max(1, int(present.sum(1).max()))
-    if states.shape[1] <= SHORT or most > _WORTH * states.shape[1]:
+    if states.shape[1] <= _LEAST or most > _WORTH * states.shape[1]:
         return None
     return present.byte().argsort(dim=1, descending=True, stable=True)[:, :most]
 

@@ -5,7 +5,7 @@ import torch
 from torch.nn.functional import scaled_dot_product_attention
 
 from simgraph.simformer import attention
-from simgraph.simformer.attention import FEW, SHARED, SHORT, attend, attend_shared, project
+from simgraph.simformer.attention import FEW, SHARED, SHORT, attend, attend_shared, barrier, project
 
 BATCH, HEADS, FEATURES = 5, 2, 4
 WIDTH = HEADS * FEATURES
@@ -42,6 +42,14 @@ def biases(queries, keys):
     }
 
 
+def barred(mask, shared=0):
+    return None if mask is None else barrier(mask, torch.float64, mask.shape[2] - shared, shared)
+
+
+def mine(query, key, value, heads, bias=None, mask=None, factors=None):
+    return attend(query, key, value, heads, bias, barred(mask), factors)
+
+
 def reference(query, key, value, heads, bias=None, mask=None):
     q, k, v = (part.unflatten(2, (heads, -1)).permute(1, 2, 0, 3) for part in (query, key, value))
     total = torch.zeros(BATCH, heads, len(query), len(key), dtype=q.dtype)
@@ -59,16 +67,16 @@ def reference(query, key, value, heads, bias=None, mask=None):
 def test_attention_agrees_with_torch_in_values_and_gradients(queries, keys, name):
     bias, mask = biases(queries, keys)[name]
     results = []
-    for function in (attend, reference):
+    for function in (mine, reference):
         inputs = parts(queries, keys)
         out = function(*inputs, HEADS, bias, mask)
         assert out.shape == (queries, BATCH, WIDTH)
         (out * torch.arange(out.numel()).reshape(out.shape).cos()).sum().backward()
         results.append([out, *(part.grad for part in inputs)])
-    for mine, expected in zip(*results, strict=True):
-        assert torch.allclose(mine, expected, rtol=1e-10, atol=1e-12)
+    for found, expected in zip(*results, strict=True):
+        assert torch.allclose(found, expected, rtol=1e-10, atol=1e-12)
     with torch.no_grad():
-        assert torch.allclose(attend(*inputs, HEADS, bias, mask), results[1][0], rtol=1e-10, atol=1e-12)
+        assert torch.allclose(mine(*inputs, HEADS, bias, mask), results[1][0], rtol=1e-10, atol=1e-12)
 
 
 @pytest.mark.parametrize(("queries", "shared"), [(1, 1), (3, 2), (FEW, SHARED), (3, SHARED + 1), (FEW + 1, 2)])
@@ -81,13 +89,13 @@ def test_shared_keys_are_those_of_every_row(queries, shared, name):
     def spread(old, new):
         return torch.cat([old.expand(-1, BATCH, -1), new])
 
-    found = attend_shared(query, (key, value), tuple(known), HEADS, bias, mask)
+    found = attend_shared(query, (key, value), tuple(known), HEADS, bias, barred(mask, shared))
     expected = reference(query, spread(known[0], key), spread(known[1], value), HEADS, bias, mask)
     slopes = [torch.autograd.grad(out.sin().sum(), inputs) for out in (found, expected)]
-    for mine, other in zip((found, *slopes[0]), (expected, *slopes[1]), strict=True):
-        assert torch.allclose(mine, other, rtol=1e-10, atol=1e-12)
+    for own, other in zip((found, *slopes[0]), (expected, *slopes[1]), strict=True):
+        assert torch.allclose(own, other, rtol=1e-10, atol=1e-12)
     with torch.no_grad():
-        drawn = attend_shared(query, (key, value), tuple(known), HEADS, bias, mask)
+        drawn = attend_shared(query, (key, value), tuple(known), HEADS, bias, barred(mask, shared))
     assert torch.allclose(drawn, expected, rtol=1e-10, atol=1e-12)
 
 
@@ -100,7 +108,7 @@ def test_large_logits_stay_finite(keys):
     assert query.grad.isfinite().all()
 
 
-@pytest.mark.parametrize("keys", [3, FEW + 2])
+@pytest.mark.parametrize("keys", [3, FEW + 2, SHORT + 2])
 def test_gradients_reach_a_bias(keys):
     bias = torch.zeros(HEADS, 3, keys, dtype=torch.float64, requires_grad=True)
     attend(*parts(3, keys), HEADS, bias)[..., 0].sum().backward()
@@ -120,11 +128,11 @@ def test_a_bias_may_come_as_two_factors(name, training, keys):
     product = left @ right.mT.unsqueeze(1)
     whole = product if bias is None else product + bias
     with torch.set_grad_enabled(training):
-        mine = attend(*parts(3, keys), HEADS, bias, mask, (left, right))
+        found = mine(*parts(3, keys), HEADS, bias, mask, (left, right))
         expected = reference(*parts(3, keys), HEADS, whole, mask)
-    assert torch.allclose(mine, expected, rtol=1e-10, atol=1e-12)
+    assert torch.allclose(found, expected, rtol=1e-10, atol=1e-12)
     if training:
-        slopes = [torch.autograd.grad(out.sin().sum(), (left, right), retain_graph=True) for out in (mine, expected)]
+        slopes = [torch.autograd.grad(out.sin().sum(), (left, right), retain_graph=True) for out in (found, expected)]
         for own, other in zip(*slopes, strict=True):
             assert torch.allclose(own, other, rtol=1e-10, atol=1e-12)
 
@@ -136,9 +144,9 @@ def test_masked_keys_change_nothing_at_all(keys, training):
     mask = torch.ones(1, 2, keys, dtype=torch.bool)
     mask[:, 0, 1] = False
     with torch.set_grad_enabled(training):
-        before = attend(query, key, value, HEADS, None, mask)
+        before = mine(query, key, value, HEADS, None, mask)
         key[1], value[1] = 1e3, -1e3
-        after = attend(query, key, value, HEADS, None, mask)
+        after = mine(query, key, value, HEADS, None, mask)
     assert torch.equal(before[0], after[0])
     assert not torch.equal(before[1], after[1])
 
@@ -146,18 +154,19 @@ def test_masked_keys_change_nothing_at_all(keys, training):
 @pytest.mark.parametrize(("keys", "shared"), [(3, 0), (3, SHARED), (3, SHARED + 1), (FEW + 2, 0)])
 def test_projections_are_matrix_products(keys, shared):
     x, weight = torch.randn(keys, BATCH, WIDTH), torch.randn(3 * WIDTH, WIDTH)
-    for mine, expected in zip(project(weight, x, keys, shared), (x @ weight.T).chunk(3, -1), strict=True):
-        assert torch.allclose(mine, expected, atol=1e-5)
+    for own, expected in zip(project(weight, x, keys, shared), (x @ weight.T).chunk(3, -1), strict=True):
+        assert torch.allclose(own, expected, atol=1e-5)
 
 
-def test_the_forms_are_really_three(monkeypatch):
+def test_the_forms_are_really_three_and_a_learned_bias_is_never_left_to_torch(monkeypatch):
     called = []
     for name in ("_few", "_short", "_long"):
         monkeypatch.setattr(attention, name, lambda *a, name=name: called.append(name) or reference(*a[:6]))
     attend(*parts(2, FEW), HEADS)
     attend(*parts(2, SHORT), HEADS)
     attend(*parts(2, SHORT + 1), HEADS)
-    assert called == ["_few", "_short", "_long"]
+    attend(*parts(2, SHORT + 1), HEADS, torch.zeros(HEADS, 2, SHORT + 1, requires_grad=True))
+    assert called == ["_few", "_short", "_long", "_short"]
 
 
 @pytest.mark.parametrize(

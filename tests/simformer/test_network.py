@@ -28,12 +28,12 @@ def network_of(tokens, form, architecture=SMALL, features=1, plates=0):
 def test_an_output_changes_with_a_token_iff_it_depends_on_it(question, form):
     tokens = len(question.states)
     mask = MaskRule(question.families, form).edge_mask(question.states[None], SMALL.depth)
-    network, ids = network_of(tokens, form), torch.arange(tokens)
+    network, ids = network_of(tokens, form).double(), torch.arange(tokens)  # what comes by three layers may be faint
     generator = torch.Generator().manual_seed(0)
-    values = torch.randn(1, tokens, 1, generator=generator).repeat(tokens + 1, 1, 1)
+    values = torch.randn(1, tokens, 1, generator=generator, dtype=torch.float64).repeat(tokens + 1, 1, 1)
     for j in range(tokens):
         values[j + 1, j] += 2.0
-    noise, states = torch.full((tokens + 1,), 0.3), question.states.expand(tokens + 1, -1)
+    noise, states = torch.full((tokens + 1,), 0.3, dtype=torch.float64), question.states.expand(tokens + 1, -1)
     # One query at a time, so that the same sums are done in the same order.
     out = torch.cat([network(values[[r]], noise[[r]], states[[r]], ids, mask) for r in range(tokens + 1)])
     depends = question.depends

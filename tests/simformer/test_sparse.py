@@ -9,7 +9,7 @@ from simgraph.compile import masks as rules
 from simgraph.compile.edges import EdgeList
 from simgraph.compile.masks import LATENT, OBSERVED
 from simgraph.simformer import Architecture, sparse
-from simgraph.simformer.attention import attend
+from simgraph.simformer.attention import attend, barrier
 from simgraph.simformer.sparse import Bags, attend_along
 from simgraph.train.conditions import Conditions
 from simgraph.train.fit import build
@@ -51,7 +51,7 @@ def test_lists_and_tables_agree_in_values_and_gradients(queries, keys, biased, b
         if form == "list":
             out = attend_along(bags, *inputs, bias[:, bags.query, bags.key] if biased else None)
         else:
-            out = attend(*inputs, HEADS, bias if biased else None, mask)
+            out = attend(*inputs, HEADS, bias if biased else None, barrier(mask, torch.float64, keys))
         assert out.shape == (queries, BATCH, WIDTH)
         wanted = [*inputs, bias] if biased else inputs
         results.append([out, *torch.autograd.grad((out * torch.arange(out.numel()).view_as(out).cos()).sum(), wanted)])
@@ -65,7 +65,7 @@ def test_large_logits_stay_finite():
     mask = masks(6, 6)
     out = attend_along(Bags(EdgeList.of_dense(mask), BATCH, HEADS), 1e4 * query, key, value)
     out.sum().backward()
-    torch.testing.assert_close(out, attend(1e4 * query, key, value, HEADS, None, mask))
+    torch.testing.assert_close(out, attend(1e4 * query, key, value, HEADS, None, barrier(mask, torch.float64, 6)))
     assert query.grad.isfinite().all()
 
 

@@ -65,7 +65,7 @@ def test_packed_rows_have_the_same_loss_and_gradients(graph, scored, monkeypatch
     parameters = list(learner.parameters())
     found = []
     for short in (1000, 2):
-        monkeypatch.setattr(compaction, "SHORT", short)
+        monkeypatch.setattr(compaction, "_LEAST", short)
         assert sparse(batch[3]) == (short == 2)
         with Workers.start() as workers:
             loss = workers.backward(learner, batch)
@@ -81,7 +81,7 @@ def test_packed_rows_have_the_same_loss_and_gradients(graph, scored, monkeypatch
 
 
 def test_rows_keep_the_tokens_that_are_present(monkeypatch):
-    monkeypatch.setattr(compaction, "SHORT", 2)
+    monkeypatch.setattr(compaction, "_LEAST", 2)
     states = torch.full((3, 10), ABSENT)
     states[0, [1, 7]] = LATENT
     states[1, 4] = LATENT
