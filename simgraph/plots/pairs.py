@@ -98,7 +98,7 @@ def plot_pairs(
 
 def _columns(samples: Samples, batch: int | None) -> dict[str, np.ndarray]:
     """Returns the draws (num_samples,) of each element for one piece of evidence."""
-    found = elements(samples, batched=samples.batched)
+    found = elements(samples, batched=samples.batched, axes=samples.axes)
     pieces = len(next(iter(samples.values()))) if samples.batched else 1
     if batch is None and pieces > 1:
         raise QueryError(
@@ -128,7 +128,7 @@ def _lines(samples: Samples, truth: Mapping[str | Node, Any]) -> dict[str, float
         shape = tuple(samples[name].shape[lead:])
         if array.shape != shape:
             raise ShapeError(f"plot(truth=...) has the shape {array.shape} for {name!r}, which has the shape {shape}.")
-        single = elements({name: torch.from_numpy(array).unsqueeze(0)}, batched=False)
+        single = elements({name: torch.from_numpy(array).unsqueeze(0)}, batched=False, axes=samples.axes)
         lines |= {label: float(column[0]) for label, column in single.items() if not np.isnan(column[0])}
     return lines
 

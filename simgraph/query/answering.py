@@ -53,9 +53,11 @@ class Answering(Question):
             found = self.drawn(asked, num_samples, sampler, seed)
         if single:
             return found[asked[0]]
-        plates = {name: self.trained.compiled.layout.plates[name] for name in asked}
+        layout = self.trained.compiled.layout
+        dims = {name: layout.plates[name] for name in asked}
+        coords = {index: layout.indices[index].arranged(own) for index, own in self.points.items()}
         outside = {} if exact else self._outside(found)
-        return Samples(found, batched=self.batched, outside=outside, dims=plates, **report)
+        return Samples(found, batched=self.batched, outside=outside, dims=dims, coords=coords, **report)
 
     def drawn(self, asked: Sequence[str], num_samples: int, sampler: Sampler, seed: int) -> dict[str, Tensor]:
         """Draws variables, whatever the restrictions say: ([batch,] num_samples, *shape) by name."""

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from torch import Tensor
 
 from simgraph.errors import QueryError, ShapeError, UnknownNameError, did_you_mean
+from simgraph.query.elements import Axes
 
-__all__ = ["check_dims", "check_sizes", "chosen"]
+__all__ = ["check_axes", "check_sizes", "chosen"]
 
 
 def check_sizes(values: Mapping[str, Tensor], lead: int) -> None:
@@ -25,10 +26,10 @@ def check_sizes(values: Mapping[str, Tensor], lead: int) -> None:
         raise QueryError(f"Samples(...) needs a draw or more; {axes} is {next(iter(sizes.values()))}.")
 
 
-def check_dims(values: Mapping[str, Tensor], dims: Mapping[str, Sequence[str]], lead: int) -> None:
-    """Checks that names of axes fit the axes after the ``lead`` first ones."""
+def check_axes(values: Mapping[str, Tensor], axes: Axes, lead: int) -> None:
+    """Checks that names of axes, and points along them, fit the axes after the ``lead`` first ones."""
     found: dict[str, int] = {}
-    for name, own in dims.items():
+    for name, own in axes.dims.items():
         if name not in values:
             raise UnknownNameError(f"dims name {name!r}.\n  {did_you_mean(name, values, 'Sampled')}")
         shape = tuple(values[name].shape[lead:])
@@ -37,6 +38,11 @@ def check_dims(values: Mapping[str, Tensor], dims: Mapping[str, Sequence[str]], 
         for axis, size in zip(own, shape, strict=False):
             if found.setdefault(axis, size) != size:
                 raise ShapeError(f"the axis {axis!r} has the sizes {found[axis]} and {size} in two variables.")
+    for axis, points in axes.coords.items():
+        if axis not in found:
+            raise UnknownNameError(f"coords name the axis {axis!r}.\n  {did_you_mean(axis, found, 'Axes')}")
+        if len(points) != found[axis]:
+            raise ShapeError(f"coords have {len(points)} points along {axis!r}, an axis of size {found[axis]}.")
 
 
 def chosen(key: Any, count: int) -> np.ndarray:

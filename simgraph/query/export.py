@@ -13,15 +13,13 @@ import numpy as np
 from torch import Tensor
 
 from simgraph.errors import MissingExtraError, QueryError, listed
-from simgraph.query.elements import columns
+from simgraph.query.elements import Axes, columns
 from simgraph.version import __version__
 
 __all__ = ["axis_names", "to_arviz", "to_pandas", "to_xarray"]
 
-Dims = Mapping[str, Sequence[str]]
 
-
-def to_pandas(values: Mapping[str, Tensor], *, batched: bool) -> Any:
+def to_pandas(values: Mapping[str, Tensor], axes: Axes, *, batched: bool) -> Any:
     """Returns a data frame with one column per element.
 
     Raises:
@@ -31,15 +29,15 @@ def to_pandas(values: Mapping[str, Tensor], *, batched: bool) -> Any:
         import pandas
     except ImportError:
         raise MissingExtraError("pandas", "pandas", "Samples.to_pandas()") from None
-    return pandas.DataFrame(columns(values, batched=batched))
+    return pandas.DataFrame(columns(values, batched=batched, axes=axes))
 
 
-def to_xarray(values: Mapping[str, Tensor], dims: Dims, attributes: Mapping[str, Any], *, batched: bool) -> Any:
+def to_xarray(values: Mapping[str, Tensor], axes: Axes, attributes: Mapping[str, Any], *, batched: bool) -> Any:
     """Returns an ``xarray.Dataset`` with the dimensions ([batch,] draw, *axes of the variable).
 
     Args:
         values: Tensors ([batch,] num_samples, *event_shape) by name.
-        dims: Names of the first axes of a variable, by name.
+        axes: What the axes of variables are called, and the points along them: coordinates, where they are numbers.
         attributes: What to keep about the whole set: numbers and text.
         batched: Whether the first axis runs over pieces of evidence.
 
@@ -52,15 +50,15 @@ def to_xarray(values: Mapping[str, Tensor], dims: Dims, attributes: Mapping[str,
     except ImportError:
         raise MissingExtraError("xarray", "arviz", "Samples.to_xarray()") from None
     lead = ("batch", "draw") if batched else ("draw",)
-    axes = {name: axis_names(name, value.dim() - len(lead), dims) for name, value in values.items()}
-    _check_names(axes, lead)
-    arrays = {name: ((*lead, *axes[name]), value.numpy()) for name, value in values.items()}
+    named = {name: axis_names(name, value.dim() - len(lead), axes.dims) for name, value in values.items()}
+    _check_names(named, lead)
+    arrays = {name: ((*lead, *named[name]), value.numpy()) for name, value in values.items()}
     sizes = {axis: size for name, (own, array) in arrays.items() for axis, size in zip(own, array.shape, strict=True)}
-    numbered = {axis: np.arange(size) for axis, size in sizes.items()}
-    return xarray.Dataset(arrays, numbered, {**_signature(), **attributes})
+    coords = {axis: np.arange(size) for axis, size in sizes.items()} | _numbers(axes)
+    return xarray.Dataset(arrays, coords, {**_signature(), **attributes})
 
 
-def to_arviz(values: Mapping[str, Tensor], dims: Dims, attributes: Mapping[str, Any], *, batched: bool) -> Any:
+def to_arviz(values: Mapping[str, Tensor], axes: Axes, attributes: Mapping[str, Any], *, batched: bool) -> Any:
     """Returns an ArviZ ``DataTree`` with one group ``posterior`` of one chain; arguments as in :func:`to_xarray`.
 
     Dimensions are (chain, draw, [batch,] *axes of the variable), so that ArviZ tells pieces of evidence apart.
@@ -74,16 +72,21 @@ def to_arviz(values: Mapping[str, Tensor], dims: Dims, attributes: Mapping[str, 
     except ImportError:
         raise MissingExtraError("arviz_base", "arviz", "Samples.to_arviz()") from None
     pieces = ("batch",) if batched else ()
-    axes = {name: axis_names(name, value.dim() - 1 - len(pieces), dims) for name, value in values.items()}
-    _check_names(axes, ("chain", "draw", *pieces))
+    names = {name: axis_names(name, value.dim() - 1 - len(pieces), axes.dims) for name, value in values.items()}
+    _check_names(names, ("chain", "draw", *pieces))
     arrays = {name: np.moveaxis(value.numpy(), len(pieces), 0)[None] for name, value in values.items()}
-    named = {name: [*pieces, *own] for name, own in axes.items()}
-    tree = arviz_base.from_dict({"posterior": arrays}, dims=named, sample_dims=["chain", "draw"])
+    named = {name: [*pieces, *own] for name, own in names.items()}
+    tree = arviz_base.from_dict({"posterior": arrays}, dims=named, coords=_numbers(axes), sample_dims=["chain", "draw"])
     tree["posterior"].attrs |= {**_signature(), **attributes}
     return tree
 
 
-def axis_names(name: str, count: int, dims: Dims) -> tuple[str, ...]:
+def _numbers(axes: Axes) -> dict[str, np.ndarray]:
+    """Returns the points along axes where each is one number."""
+    return {axis: points for axis, points in axes.coords.items() if points.ndim == 1}
+
+
+def axis_names(name: str, count: int, dims: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
     """Returns the names of the ``count`` axes of a variable; those without one of their own are numbered.
 
     Example:

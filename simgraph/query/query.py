@@ -41,6 +41,7 @@ class Query(Settling):
         restrictions: Checked intervals, constraints and predicates that draws have to satisfy.
         curves: Checked evidence on functions, by name.
         looked: Elements of an index's axis at which a function is asked for, by its name, once points are settled.
+        points: The points of these elements, (points, coordinates), by name of the index.
     """
 
     def given(

@@ -33,6 +33,7 @@ class Question:
         restrictions: Checked intervals, constraints and predicates that draws have to satisfy.
         curves: Checked evidence on functions, by name.
         looked: Elements of an index's axis at which a function is asked for, by its name, once points are settled.
+        points: The points of these elements, (points, coordinates), by name of the index.
     """
 
     def __init__(
@@ -45,10 +46,11 @@ class Question:
         restrictions: Sequence[Restriction] = (),
         curves: Mapping[str, Curve] | None = None,
         looked: Mapping[str, np.ndarray] | None = None,
+        points: Mapping[str, np.ndarray] | None = None,
     ) -> None:
         self.trained, self.evidence, self.size, self.batched = trained, dict(evidence), size, batched
         self.restrictions = tuple(restrictions)
-        self.curves, self.looked = dict(curves or {}), dict(looked or {})
+        self.curves, self.looked, self.points = dict(curves or {}), dict(looked or {}), dict(points or {})
 
     def changed(self, **parts: Any) -> Self:
         """Returns the question in which some of its parts, named as its arguments, are others."""

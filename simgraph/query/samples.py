@@ -14,8 +14,8 @@ from simgraph.compile.names import name_of
 from simgraph.dsl import Node
 from simgraph.errors import QueryError, ShapeError, UnknownNameError, did_you_mean, listed
 from simgraph.query import export
-from simgraph.query.axes import check_dims, check_sizes, chosen
-from simgraph.query.elements import columns
+from simgraph.query.axes import check_axes, check_sizes, chosen
+from simgraph.query.elements import Axes, columns
 from simgraph.query.summary import Summary, interval, quantile, summarise
 
 if TYPE_CHECKING:
@@ -36,14 +36,15 @@ class Samples(Mapping[str, Tensor]):
         ess: Effective number of draws, for each piece of evidence; as many as there are, if they are independent.
         notes: Lines to print below the table, for example which method was used.
         dims: Names of the first axes of a variable's values, by name; its plates, outermost first.
+        coords: Points along axes that have a name, by that name: those at which functions are looked at.
         log_evidence: Log density of the evidence, float64 ([batch]), where it is known.
 
     Attributes:
-        batched, outside, notes, dims, log_evidence: As given.
+        batched, outside, notes, dims, coords, log_evidence: As given.
 
     Raises:
         QueryError: If there is no variable or no draw, or ``ess`` is no positive number.
-        ShapeError: If numbers of draws differ, or names of axes do not fit the values.
+        ShapeError: If numbers of draws differ, or names of axes or points do not fit the values.
 
     Example:
         >>> import torch
@@ -66,19 +67,33 @@ class Samples(Mapping[str, Tensor]):
         ess: float | None = None,
         notes: Sequence[str] = (),
         dims: Mapping[str, Sequence[str]] | None = None,
+        coords: Mapping[str, np.ndarray] | None = None,
         log_evidence: Tensor | None = None,
     ) -> None:
         self._values = dict(values)
         self.batched = batched
         self.outside = dict(outside or {})
         self.notes = tuple(notes)
-        self.dims = {name: tuple(own) for name, own in (dims or {}).items()}
+        self.axes = Axes(
+            {name: tuple(own) for name, own in (dims or {}).items()},
+            {axis: np.asarray(points) for axis, points in (coords or {}).items()},
+        )
         self._ess = ess
         self.log_evidence = log_evidence
         check_sizes(self._values, 2 if batched else 1)
-        check_dims(self._values, self.dims, 2 if batched else 1)
+        check_axes(self._values, self.axes, 2 if batched else 1)
         if ess is not None and not (math.isfinite(ess) and ess > 0):
             raise QueryError(f"ess={ess!r} is no positive number of draws.")
+
+    @property
+    def dims(self) -> Mapping[str, tuple[str, ...]]:
+        """Names of the first axes of a variable's values, by name."""
+        return self.axes.dims
+
+    @property
+    def coords(self) -> Mapping[str, np.ndarray]:
+        """Points along axes that have a name, (size,) or (size, coordinates), by that name."""
+        return self.axes.coords
 
     @property
     def num_samples(self) -> int:
@@ -112,7 +127,13 @@ class Samples(Mapping[str, Tensor]):
         axis, index = (1 if self.batched else 0), torch.from_numpy(rows)
         values = {name: value.index_select(axis, index) for name, value in self._values.items()}
         return Samples(
-            values, batched=self.batched, ess=ess, notes=self.notes, dims=self.dims, log_evidence=self.log_evidence
+            values,
+            batched=self.batched,
+            ess=ess,
+            notes=self.notes,
+            dims=self.dims,
+            coords=self.coords,
+            log_evidence=self.log_evidence,
         )
 
     def following(self, values: Mapping[str, Tensor], dims: Mapping[str, Sequence[str]] | None = None) -> Samples:
@@ -184,7 +205,14 @@ class Samples(Mapping[str, Tensor]):
         # Each is the logarithm of an unbiased estimate of one number, whose mean is a better one.
         evidence = torch.stack(known).logsumexp(0) - math.log(len(known)) if known else None
         return Samples(
-            values, batched=first.batched, outside=shares, ess=ess, notes=notes, dims=first.dims, log_evidence=evidence
+            values,
+            batched=first.batched,
+            outside=shares,
+            ess=ess,
+            notes=notes,
+            dims=first.dims,
+            coords=first.coords,
+            log_evidence=evidence,
         )
 
     def summary(self) -> Summary:
@@ -198,7 +226,7 @@ class Samples(Mapping[str, Tensor]):
             >>> Samples({"a": torch.arange(5.0)}).summary()["mean"]
             {'a': 2.0}
         """
-        return summarise(self._values, self.ess, batched=self.batched)
+        return summarise(self._values, self.ess, batched=self.batched, axes=self.axes)
 
     def quantile(self, q: float | Sequence[float]) -> dict[str, Tensor]:
         """Returns quantiles over the draws, by name.
@@ -245,20 +273,23 @@ class Samples(Mapping[str, Tensor]):
         return {name: value.numpy() for name, value in self._values.items()}
 
     def columns(self) -> dict[str, np.ndarray]:
-        """Returns one flat column per element, for example ``theta[0]``; batches are stacked and numbered."""
-        return columns(self._values, batched=self.batched)
+        """Returns one flat column per element, for example ``theta[0]``; batches are stacked and numbered.
+
+        Values of functions are called by their points: ``infected[day=10]``.
+        """
+        return columns(self._values, batched=self.batched, axes=self.axes)
 
     def to_pandas(self) -> Any:
         """Returns a data frame with one column per element; see :func:`simgraph.query.export.to_pandas`."""
-        return export.to_pandas(self._values, batched=self.batched)
+        return export.to_pandas(self._values, self.axes, batched=self.batched)
 
     def to_xarray(self) -> Any:
         """Returns a data set with named axes; see :func:`simgraph.query.export.to_xarray`."""
-        return export.to_xarray(self._values, self.dims, self._attributes(), batched=self.batched)
+        return export.to_xarray(self._values, self.axes, self._attributes(), batched=self.batched)
 
     def to_arviz(self) -> Any:
         """Returns a data tree with the group ``posterior``; see :func:`simgraph.query.export.to_arviz`."""
-        return export.to_arviz(self._values, self.dims, self._attributes(), batched=self.batched)
+        return export.to_arviz(self._values, self.axes, self._attributes(), batched=self.batched)
 
     def plot(
         self, *names: str | Node, truth: Mapping[str | Node, Any] | None = None, batch: int | None = None
@@ -291,6 +322,9 @@ def _check_parts(parts: Sequence[Samples]) -> None:
             raise QueryError("of two parts, one has a batch of evidence and the other has one piece.")
         if part.dims != first.dims:
             raise QueryError(f"parts have different names of axes: {first.dims} and {part.dims}.")
+        for index in {**first.coords, **part.coords}:
+            if not np.array_equal(part.coords.get(index, ()), first.coords.get(index, ())):
+                raise QueryError(f"parts look at functions of {index!r} in different points.")
         axis = 1 if first.batched else 0
         for name in first:
             shapes = [(*value.shape[:axis], *value.shape[axis + 1 :]) for value in (first[name], part[name])]

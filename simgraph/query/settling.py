@@ -82,4 +82,4 @@ class Settling(Answering):
                 if name in given and given[name].observed[looked[name]].all():
                     raise QueryError(f"{name!r} is given at all the points where it is asked for.\n  Ask elsewhere.")
         evidence = self.evidence | check(trained.compiled, trained.ranges, given, strict=strict)
-        return self.changed(trained=trained, evidence=evidence, looked=looked)
+        return self.changed(trained=trained, evidence=evidence, looked=looked, points=asked)

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from simgraph.errors import QueryError, UnknownNameError, did_you_mean
-from simgraph.query.elements import rows
+from simgraph.query.elements import Axes, rows
 from simgraph.query.numbers import numbers
 from simgraph.text import table
 
@@ -76,15 +76,16 @@ class Summary(Mapping[str, Mapping[str, float]]):
         return table(("", *self._columns), rows) + more
 
 
-def summarise(values: Mapping[str, Tensor], ess: float, *, batched: bool) -> Summary:
+def summarise(values: Mapping[str, Tensor], ess: float, *, batched: bool, axes: Axes | None = None) -> Summary:
     """Returns mean, standard deviation, quantiles and effective number of draws of each element.
 
     Args:
         values: Tensors ([batch,] num_samples, *event_shape) by name.
         ess: Effective number of draws, for each piece of evidence.
         batched: Whether the first axis runs over pieces of evidence; each has rows of its own.
+        axes: What the other axes are called.
     """
-    drawn = rows(values, batched=batched)
+    drawn = rows(values, batched=batched, axes=axes)
     low, median, high = (
         {label: float(number) for label, number in zip(drawn, quantiles, strict=True)}
         for quantiles in np.quantile(np.stack(list(drawn.values())), [0.05, 0.5, 0.95], axis=1)

@@ -231,6 +231,6 @@ def test_functions_are_given_and_asked_for(tmp_path, monkeypatch, capsys):
     assert run(monkeypatch, "fit", "program.py", "--simulations", "40", "--time-limit", "0.1", "--out", "m") == 0
     asked = ["sample", "m", "--given", "line=[0.5,1]:[0.2,0.4]", "--num-samples", "5", "--out", "some.csv"]
     assert run(monkeypatch, *asked, "--of", "slope", "--of", "line", "--at", "t=[0.1,0.9,0.7]") == 0
-    assert Path("some.csv").read_text().splitlines()[0] == "slope,line[0],line[1],line[2]"
+    assert Path("some.csv").read_text().splitlines()[0] == "slope,line[t=0.1],line[t=0.9],line[t=0.7]"
     assert run(monkeypatch, *asked, "--of", "line", "--at", "t=[7]") != 0
     assert "outside of the range" in "".join(capsys.readouterr())

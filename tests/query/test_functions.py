@@ -34,6 +34,12 @@ def test_a_curve_is_evidence_and_points_are_asked_for(model):
     both = query.sample("slope", "line", num_samples=3, at={line.index: [9.0, 1.0]})
     assert {name: tuple(draws.shape) for name, draws in both.items()} == {"slope": (3,), "line": (3, 2)}
     assert both.dims["line"] == ("s",)
+    assert both.coords["s"].tolist() == [9.0, 1.0]
+    assert list(both.columns()) == ["slope", "line[s=9]", "line[s=1]"]
+    assert "line[s=9]" in repr(both[:2])
+    assert both.plot("line").axes[0].get_ylabel() == ""
+    assert both.to_xarray()["line"].sel(s=1.0).values.tolist() == both["line"][:, 1].tolist()
+    assert both.to_arviz()["posterior"]["line"].coords["s"].values.tolist() == [9.0, 1.0]
     assert set(query.sample(num_samples=3)) == {"slope"}
     assert model.sample("line", num_samples=2, at={"s": np.linspace(0, 10, 30)}).shape == (2, 30)
     assert query.map("slope", seed=0).shape == ()

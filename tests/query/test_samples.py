@@ -41,6 +41,13 @@ def test_an_unknown_name_is_suggested():
         ONE["c"]
 
 
+def looked(*points):
+    return Samples({"f": torch.zeros(1, len(points))}, dims={"f": ["t"]}, coords={"t": points})
+
+
+LOOKED_NOWHERE = Samples({"f": torch.zeros(1, 2)}, dims={"f": ["t"]})
+
+
 @pytest.mark.parametrize(
     ("key", "kept"),
     [
@@ -149,6 +156,18 @@ def test_draws_that_are_not_there_are_refused(key, message):
             ShapeError,
             "the axis 'site' has the sizes 3 and 4 in two variables.",
         ),
+        (
+            {"a": torch.zeros(2, 3)},
+            {"dims": {"a": ["t"]}, "coords": {"t": [0.0, 1.0]}},
+            ShapeError,
+            "coords have 2 points along 't', an axis of size 3.",
+        ),
+        (
+            {"a": torch.zeros(2, 3)},
+            {"dims": {"a": ["t"]}, "coords": {"s": [0.0, 1.0, 2.0]}},
+            UnknownNameError,
+            "coords name the axis 's'.\n  Axes: t",
+        ),
     ],
 )
 def test_draws_that_do_not_fit_together_are_refused(values, options, error, message):
@@ -199,6 +218,13 @@ def test_what_is_known_of_joined_draws_is_joined():
             QueryError,
             "parts have different names of axes: {} and {'a': ('site',)}.",
         ),
+        (
+            [looked(0.0, 1.0), looked(0.0, 2.0)],
+            QueryError,
+            "parts look at functions of 't' in different points.",
+        ),
+        ([looked(0.0, 1.0), LOOKED_NOWHERE], QueryError, "parts look at functions of 't' in different points."),
+        ([LOOKED_NOWHERE, looked(0.0, 1.0)], QueryError, "parts look at functions of 't' in different points."),
     ],
 )
 def test_parts_of_different_queries_are_not_joined(parts, error, message):
@@ -215,6 +241,30 @@ def test_columns_are_flat_and_named_by_element():
     columns = ONE.columns()
     assert list(columns) == ["a", "b[0]", "b[1]"]
     assert columns["b[1]"].tolist() == [1, 3, 5, 7]
+
+
+def test_values_of_functions_are_called_by_their_points():
+    values = {"f": torch.arange(4.0).view(1, 2, 2), "g": torch.zeros(1, 2)}
+    named = Samples(
+        values, dims={"f": ["tank", "t"], "g": ["place"]}, coords={"t": [0.5, 10], "place": [[0, 1], [2, 3]]}
+    )
+    assert list(named.columns()) == [
+        "f[0, t=0.5]",
+        "f[0, t=10]",
+        "f[1, t=0.5]",
+        "f[1, t=10]",
+        "g[place=(0, 1)]",
+        "g[place=(2, 3)]",
+    ]
+    assert named[[0]].coords["t"].tolist() == [0.5, 10]
+    assert Samples.concatenate(named, named).coords["t"].tolist() == [0.5, 10]
+    assert named.to_xarray().coords["t"].values.tolist() == [0.5, 10]
+    assert named.to_xarray().coords["place"].values.tolist() == [0, 1]  # of two numbers there is no one coordinate
+
+
+def test_points_that_six_digits_do_not_tell_apart_have_more():
+    near = Samples({"f": torch.zeros(1, 2)}, dims={"f": ["t"]}, coords={"t": [1.0, 1.0 + 1e-9]})
+    assert list(near.columns()) == ["f[t=1]", "f[t=1.0000000010000001]"]
 
 
 def test_columns_of_batches_are_stacked_with_their_number():
