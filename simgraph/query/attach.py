@@ -62,8 +62,8 @@ def sort(
             name = question.known(key)
             if name in named or name in question.evidence or name in question.curves or name in bounded:
                 raise QueryError(
-                    f"{name!r} is given twice.\n"
-                    "  Each given(...) adds to what is known: to ask with another value, start again from the model."
+                    f"{name!r} is given twice.\n  Give it once: a value, or sg.between(low, high) for two ends. Each"
+                    " given(...) adds to what is known before; another value is asked about from the model again."
                 )
             named[name] = value
     return named, demands

@@ -41,6 +41,8 @@ def check_axes(values: Mapping[str, Tensor], axes: Axes, lead: int) -> None:
     for axis, points in axes.coords.items():
         if axis not in found:
             raise UnknownNameError(f"coords name the axis {axis!r}.\n  {did_you_mean(axis, found, 'Axes')}")
+        if not points.ndim or points.dtype.kind not in "iuf" or len(np.unique(points, axis=0)) < len(points):
+            raise ShapeError(f"coords name a point of {axis!r} twice, or are no numbers.")
         if len(points) != found[axis]:
             raise ShapeError(f"coords have {len(points)} points along {axis!r}, an axis of size {found[axis]}.")
 

@@ -157,15 +157,13 @@ class _Pair:
 
 
 def _pairs(plain: Samples, exact: Samples, categories: Collection[str]) -> Iterator[_Pair]:
-    found, right = (rows(samples, batched=samples.batched, axes=samples.axes) for samples in (plain, exact))
+    found, right = (rows(samples, batched=samples.batched) for samples in (plain, exact))
     if not found or found.keys() != right.keys():
         raise QueryError(
             f"the two sets of draws have the elements {listed(found)} and {listed(right)}.\n"
             "  A check compares draws of the same variables given the same evidence."
         )
-    classes = {
-        label for name in categories for label in rows({name: exact[name]}, batched=exact.batched, axes=exact.axes)
-    }
+    classes = {label for name in categories for label in rows({name: exact[name]}, batched=exact.batched)}
     for label in found:
         own, other = (np.asarray(part[label], np.float64) for part in (found, right))
         yield _Pair(label, own, other, label in classes)

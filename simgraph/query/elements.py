@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 from torch import Tensor
@@ -37,15 +39,22 @@ class Axes:
         return f"{name}[{', '.join(places)}]" if places else name
 
     def _place(self, axis: str | None, number: int) -> str:
-        if axis is None or axis not in self.coords:
-            return str(number)
-        points = self.coords[axis]
-        short = [_written(point, 6) for point in points]
-        return f"{axis}={short[number] if len(set(short)) == len(short) else _written(points[number], 17)}"
+        points = None if axis is None else self._points.get(axis)
+        return str(number) if points is None else f"{axis}={points[number]}"
+
+    @cached_property
+    def _points(self) -> dict[str, list[str]]:
+        """The points along each axis as text: in six digits where these tell them apart, in all digits otherwise."""
+        found = {}
+        for axis, points in self.coords.items():
+            short = [_written(point, "{:.6g}".format) for point in points]
+            alike = len(set(short)) < len(short)
+            found[axis] = [_written(point, repr) for point in points.tolist()] if alike else short
+        return found
 
 
-def _written(point: np.ndarray, digits: int) -> str:
-    numbers = [f"{number:.{digits}g}" for number in np.atleast_1d(point)]
+def _written(point: Any, form: Callable[[float], str]) -> str:
+    numbers = [form(number) for number in np.atleast_1d(point).tolist()]
     return numbers[0] if len(numbers) == 1 else f"({', '.join(numbers)})"
 
 

@@ -117,7 +117,6 @@ def check(compiled: Compiled, ranges: Ranges, given: Mapping[str, Any], *, stric
         found[name] = Evidence(array.reshape(-1, *variable.shape), observed.reshape(-1, *variable.shape), batched)
         if _check_range(name, found[name], ranges, len(variable.plate_shape), strict=strict):
             _check_course(compiled.layout, name, found[name], strict=strict)
-    rows_of(found)
     return found
 
 

@@ -93,7 +93,7 @@ def check_curves(layout: Layout, curves: Mapping[str, Curve], *, strict: bool) -
         if len(np.unique(curve.points, axis=0)) < len(curve):
             raise EvidenceError(
                 f"given({name}=...) names a point twice; {name!r} has one value at each.\n"
-                "  Keep one of them; repeated noisy readings are a node of their own, which reads the function."
+                "  Keep one of them, or their mean."
             )
         if len(curve) > index.most:
             doubt(

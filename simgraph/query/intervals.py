@@ -96,10 +96,10 @@ def _interval(function: str, **ends: Any) -> Interval:
     count = sum(int(np.isnan(end).sum()) for end in said.values())
     if count:
         open_end = {"between": "-numpy.inf, 1.0", "above": "[-numpy.inf, 1.0]", "below": "[numpy.inf, 1.0]"}[function]
-        raise EvidenceError(
-            f"{function}(...) holds {count} NaN.\n"
-            f"  Leave an element open with an infinite end: sg.{function}({open_end})"
-        )
+        mend = f"Leave an element open with an infinite end: sg.{function}({open_end})"
+        if function != "between" and not any(end.ndim for end in said.values()):
+            mend = "A variable whose end is not known is left out of given(...)."
+        raise EvidenceError(f"{function}(...) holds {count} NaN.\n  {mend}")
     low, high = said.get("low", np.array(-np.inf)), said.get("high", np.array(np.inf))
     try:
         low, high = (end.copy() for end in np.broadcast_arrays(low, high))

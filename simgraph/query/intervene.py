@@ -81,9 +81,7 @@ class Intervention:
                     )
                 ((name,), _) = query.named((key,), "do")
                 if name in named:
-                    raise QueryError(
-                        f"do(...) sets {name!r} twice.\n  Set it once, or ask two queries, one for each value."
-                    )
+                    raise QueryError(f"do(...) sets {name!r} twice.\n  Set it once, in the mapping or by keyword.")
                 named[name] = value
         if not named:
             raise QueryError("do(...) sets nothing.\n  For example: model.do(theta=0.0).sample('x')")

@@ -40,11 +40,13 @@ class Samples(Mapping[str, Tensor]):
         log_evidence: Log density of the evidence, float64 ([batch]), where it is known.
 
     Attributes:
-        batched, outside, notes, dims, coords, log_evidence: As given.
+        batched, outside, notes, log_evidence: As given.
+        axes: The names of axes and the points along them.
 
     Raises:
         QueryError: If there is no variable or no draw, or ``ess`` is no positive number.
         ShapeError: If numbers of draws differ, or names of axes or points do not fit the values.
+        UnknownNameError: If there is no variable or axis of a name.
 
     Example:
         >>> import torch
@@ -152,7 +154,9 @@ class Samples(Mapping[str, Tensor]):
             >>> draws.following({"b": draws["a"] ** 2}).ess
             2.0
         """
-        return Samples(values, batched=self.batched, ess=self._ess, notes=self.notes, dims=dims)
+        named = {axis for own in (dims or {}).values() for axis in own}
+        coords = {axis: points for axis, points in self.coords.items() if axis in named}
+        return Samples(values, batched=self.batched, ess=self._ess, notes=self.notes, dims=dims, coords=coords)
 
     def _ess_of(self, different: int) -> float:
         """Returns the effective number of so many draws, taken from all at random, any two of them equally alike."""
@@ -182,7 +186,7 @@ class Samples(Mapping[str, Tensor]):
             *parts: Draws of the same variables given the same evidence.
 
         Raises:
-            QueryError: If variables, names of axes or batching differ, or there are no parts.
+            QueryError: If variables, names of axes, points or batching differ, or there are no parts.
             ShapeError: If shapes differ.
 
         Example:

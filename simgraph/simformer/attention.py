@@ -6,12 +6,13 @@ vector register. Two forms take its place there, and all agree:
 
 - *few* (up to ``FEW`` keys): the products are sums of element-wise products with the batch as innermost axis, which
   vectorise whatever the number of tokens; keys that a whole batch shares lie beside them, and are multiplied at once;
-- *short* (up to ``SHORT`` keys, and any number where a bias is learned): the softmax is written as powers and a sum,
-  which vectorise over the whole batch.
+- *short* (up to ``SHORT`` keys, and any number where a bias is learned): masks and biases are added in place, and the
+  softmax of rows that are shorter than a vector register is written as powers and a sum, which vectorise over the
+  whole batch.
 
 The powers are powers of two: torch hands exponentials to MKL, which takes thirty times longer where arguments are minus
 infinity, as those of masked pairs are, and six hundred times where results are next to zero. Powers of two are torch's
-own, and take the same time whatever the arguments.
+own; minus infinity costs them nothing.
 """
 
 from __future__ import annotations
@@ -22,7 +23,6 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 from torch.nn.functional import linear, scaled_dot_product_attention
 
 __all__ = ["FEW", "SHORT", "attend", "attend_shared", "barrier", "project"]
@@ -35,6 +35,9 @@ SHARED = 64
 
 SHORT = 48
 """Up to so many keys torch's own attention is the slower one on a CPU."""
+
+_REGISTER = 16
+"""Rows of logits that are shorter than a vector register torch's own softmax takes number by number."""
 
 _LOG2_E = math.log2(math.e)
 
@@ -180,7 +183,6 @@ class _Softmax(torch.autograd.Function):
         return weights
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
         (weights,) = ctx.saved_tensors
         pull = weights * grads[0]
@@ -255,7 +257,7 @@ def _short(
         logits = logits.add_(bias)
     if barred is not None:
         logits = logits.add_(barred.unsqueeze(1))
-    weights = cast(Tensor, _Softmax.apply(logits, -1))
+    weights = cast(Tensor, _Softmax.apply(logits, -1)) if len(key) < _REGISTER else logits.softmax(-1)
     return (weights @ v).permute(2, 0, 1, 3).flatten(2)
 
 

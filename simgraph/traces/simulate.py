@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -32,6 +33,21 @@ _NOTHING = np.empty(0, dtype=object)
 """Stands for the curves of a node that failed in all traces."""
 
 OnFailure = Literal["raise", "drop", "missing"]
+
+
+@dataclass(frozen=True)
+class _Raised:
+    """An exception, with the node and the trace that raised it."""
+
+    node: str
+    trace: int
+    error: BaseException
+
+    def __str__(self) -> str:
+        said = str(self.error).strip().splitlines()
+        return (
+            f"In trace {self.trace}, {self.node!r} raised {type(self.error).__name__}{f': {said[0]}' if said else ''}"
+        )
 
 
 def simulate(
@@ -142,7 +158,7 @@ class _Run:
         values: Array by node, with the requested traces alone.
         failed: Boolean array by node: traces that failed in this node or above it.
         reasons: Reason by trace number, for each node in which traces failed themselves.
-        error: The first exception that a node raised, or None.
+        raised: The first exception of the first node that raised one, or None.
         sizes: Sizes of ragged plates by name, one for each trace.
         points: Points (traces, largest number, coordinates) by name of their index.
 
@@ -172,7 +188,7 @@ class _Run:
         self._curves: dict[str, np.ndarray] = {}
         self.failed: dict[str, np.ndarray] = {}
         self.reasons: dict[str, dict[int, str]] = {}
-        self.error: BaseException | None = None
+        self.raised: _Raised | None = None
         begin = _first_rows(graph, first)
         lowest = min([first, *begin.values()])
         self.sizes = sizes_of_traces(graph, handed, seed, lowest, stop, start)
@@ -201,8 +217,8 @@ class _Run:
             reasons = {row + begin[name]: reason for row, reason in batch.failures.items()}
             self.reasons[name] = {trace: reason for trace, reason in sorted(reasons.items()) if trace >= first}
             asked = [row for row in batch.errors if row + begin[name] >= first]
-            if self.error is None and asked:
-                self.error = batch.errors[min(asked)]
+            if self.raised is None and asked:
+                self.raised = _Raised(name, min(asked) + begin[name], batch.errors[min(asked)])
         self.sizes = {plate: own[first - lowest :] for plate, own in self.sizes.items()}
         self.points = {name: own[first - lowest :] for name, own in self.points.items()}
         for name, low in begin.items():
@@ -272,9 +288,9 @@ def _judged(
     columns = {name: _with_missing(values[name], failed.get(name, np.zeros(count, dtype=bool))) for name in values}
     missing = Traces(columns, plates=plates, sizes=sizes, sources=source)
     summary = _failure_summary(graph, parts, count, seed)
-    first_error = next((part.error for part in parts if part.error is not None), None)
-    if first_error is not None:
-        summary += f"\n  The first error raised: {type(first_error).__name__}: {first_error}"
+    raised = next((part.raised for part in parts if part.raised is not None), None)
+    if raised is not None:
+        summary += f"\n  {raised}"
     if on_failure == "raise" or any_failed.all():
         kept = None if any_failed.all() else missing
         if any_failed.all():
@@ -284,10 +300,11 @@ def _judged(
                 "  Dropping them changes the prior to p(theta | success). Choose"
                 ' simulate(..., on_failure="drop" | "missing"),'
             )
-        trace = next(trace for part in parts for reasons in part.reasons.values() for trace in reasons)
+        failed_traces = (trace for part in parts for reasons in part.reasons.values() for trace in reasons)
+        trace = next(failed_traces) if raised is None else raised.trace
         again = "1" if joint else f"given=<row {trace - start}>"
         advice += f"\n  or reproduce one with graph.simulate({again}, seed={seed}, start={trace})."
-        raise SimulationError(f"{summary}\n{advice}", kept) from first_error
+        raise SimulationError(f"{summary}\n{advice}", kept) from (None if raised is None else raised.error)
     if on_failure == "drop":
         warn(
             f"{summary}\n  They were dropped: what is left follows the prior p(theta | success).",

@@ -37,7 +37,8 @@ def test_a_curve_is_evidence_and_points_are_asked_for(model):
     assert both.coords["s"].tolist() == [9.0, 1.0]
     assert list(both.columns()) == ["slope", "line[s=9]", "line[s=1]"]
     assert "line[s=9]" in repr(both[:2])
-    assert both.plot("line").axes[0].get_ylabel() == ""
+    labels = [axes.get_xlabel() for axes in both.plot("line", truth={"line": [0.0, 1.0]}).axes]
+    assert labels == ["", "line[s=9]", "line[s=1]"]
     assert both.to_xarray()["line"].sel(s=1.0).values.tolist() == both["line"][:, 1].tolist()
     assert both.to_arviz()["posterior"]["line"].coords["s"].values.tolist() == [9.0, 1.0]
     assert set(query.sample(num_samples=3)) == {"slope"}

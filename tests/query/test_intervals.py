@@ -71,14 +71,19 @@ def test_an_interval_may_be_open_on_one_side():
             "between(...) holds 2 NaN.\n  Leave an element open with an infinite end: sg.between(-numpy.inf, 1.0)",
         ),
         (
-            lambda: above(np.nan),
+            lambda: above([np.nan]),
             EvidenceError,
             "above(...) holds 1 NaN.\n  Leave an element open with an infinite end: sg.above([-numpy.inf, 1.0])",
         ),
         (
-            lambda: below(np.nan),
+            lambda: below([np.nan]),
             EvidenceError,
             "below(...) holds 1 NaN.\n  Leave an element open with an infinite end: sg.below([numpy.inf, 1.0])",
+        ),
+        (
+            lambda: above(np.nan),
+            EvidenceError,
+            "above(...) holds 1 NaN.\n  A variable whose end is not known is left out of given(...).",
         ),
         (lambda: below("1"), EvidenceError, "below(...) holds text, not numbers."),
         (lambda: between(None, 1), EvidenceError, "between(...) holds values of type object, not numbers."),

@@ -171,7 +171,7 @@ label = node(name="label")(lambda: Categorical(torch.ones(3)))
         (
             lambda m: m.do({"a": 1.0}, a=1.0),
             QueryError,
-            "do(...) sets 'a' twice.\n  Set it once, or ask two queries, one for each value.",
+            "do(...) sets 'a' twice.\n  Set it once, in the mapping or by keyword.",
         ),
         (lambda m: m.do(1.0), QueryError, "do(...) takes mappings from names to values, not 1.0."),
         (

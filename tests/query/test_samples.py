@@ -168,6 +168,18 @@ def test_draws_that_are_not_there_are_refused(key, message):
             UnknownNameError,
             "coords name the axis 's'.\n  Axes: t",
         ),
+        (
+            {"a": torch.zeros(2, 2)},
+            {"dims": {"a": ["t"]}, "coords": {"t": [1.0, 1.0]}},
+            ShapeError,
+            "coords name a point of 't' twice, or are no numbers.",
+        ),
+        (
+            {"a": torch.zeros(2, 2)},
+            {"dims": {"a": ["t"]}, "coords": {"t": ["x", "y"]}},
+            ShapeError,
+            "coords name a point of 't' twice, or are no numbers.",
+        ),
     ],
 )
 def test_draws_that_do_not_fit_together_are_refused(values, options, error, message):
@@ -264,7 +276,7 @@ def test_values_of_functions_are_called_by_their_points():
 
 def test_points_that_six_digits_do_not_tell_apart_have_more():
     near = Samples({"f": torch.zeros(1, 2)}, dims={"f": ["t"]}, coords={"t": [1.0, 1.0 + 1e-9]})
-    assert list(near.columns()) == ["f[t=1]", "f[t=1.0000000010000001]"]
+    assert list(near.columns()) == ["f[t=1.0]", "f[t=1.000000001]"]
 
 
 def test_columns_of_batches_are_stacked_with_their_number():

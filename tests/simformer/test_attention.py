@@ -61,7 +61,8 @@ def reference(query, key, value, heads, bias=None, mask=None):
 
 
 @pytest.mark.parametrize(
-    ("queries", "keys"), [(1, 1), (3, 3), (2, FEW), (FEW, FEW), (FEW + 1, FEW + 1), (3, FEW + 4), (2, SHORT + 1)]
+    ("queries", "keys"),
+    [(1, 1), (3, 3), (2, FEW), (FEW, FEW), (FEW + 1, FEW + 1), (3, FEW + 4), (2, FEW + 12), (2, SHORT + 1)],
 )
 @pytest.mark.parametrize("name", ["none", "one mask", "masks", "bias", "bias and mask", "bias and one mask"])
 def test_attention_agrees_with_torch_in_values_and_gradients(queries, keys, name):
@@ -99,13 +100,20 @@ def test_shared_keys_are_those_of_every_row(queries, shared, name):
     assert torch.allclose(drawn, expected, rtol=1e-10, atol=1e-12)
 
 
-@pytest.mark.parametrize("keys", [4, FEW + 2])
+@pytest.mark.parametrize("keys", [4, FEW + 2, FEW + 10, SHORT + 2])
 def test_large_logits_stay_finite(keys):
     query, key, value = parts(2, keys)
     out = attend(1e4 * query, key, value, HEADS)
     out.sum().backward()
     assert torch.allclose(out, reference(1e4 * query, key, value, HEADS))
     assert query.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("keys", [3, FEW + 2])
+def test_derivatives_of_derivatives_are_right(keys):
+    inputs = [part.detach().requires_grad_() for part in parts(2, keys)]
+    bias, mask = biases(2, keys)["bias and mask"]
+    assert torch.autograd.gradgradcheck(lambda *x: attend(*x, HEADS, bias, barred(mask)), inputs)
 
 
 @pytest.mark.parametrize("keys", [3, FEW + 2, SHORT + 2])

@@ -235,15 +235,32 @@ def test_the_default_raises_with_counts_and_how_to_go_on():
     first = int(np.argmax(u < 0.4))
     with pytest.raises(SimulationError) as caught:
         graph.simulate(50)
-    listing = ", ".join(f"{number} x {reason}" for number, reason in reasons)
+    listing, diverged = ", ".join(f"{number} x {reason}" for number, reason in reasons), int(np.argmax(u < 0.2))
     assert str(caught.value) == (
         f"{raised + nan} of 50 traces failed in node 'y' ({listing}); first: trace {first}, seed 0.\n"
-        "  The first error raised: RuntimeError: solver diverged\n"
+        f"  In trace {diverged}, 'y' raised RuntimeError: solver diverged\n"
         "  Dropping them changes the prior to p(theta | success)."
         ' Choose simulate(..., on_failure="drop" | "missing"),\n'
-        f"  or reproduce one with graph.simulate(1, seed=0, start={first})."
+        f"  or reproduce one with graph.simulate(1, seed=0, start={diverged})."
     )
     assert str(caught.value.__cause__) == "solver diverged"
+
+
+def test_the_trace_that_is_told_is_the_one_whose_error_is():
+    a = node(name="a")(lambda rng: rng.uniform())
+    b = node(name="b")(lambda a, rng: np.nan if a < 0.3 else a)
+
+    @node(name="c")
+    def c(a, rng):
+        assert a < 0.9
+        return a
+
+    with pytest.raises(SimulationError) as caught:
+        Graph(a, b, c).simulate(50)
+    trace = int(np.argmax(Graph(a).simulate(50)["a"] >= 0.9))
+    lines = str(caught.value).splitlines()
+    assert lines[2] == f"  In trace {trace}, 'c' raised AssertionError"
+    assert lines[-1].endswith(f"start={trace}).")
 
 
 def test_the_printed_line_reproduces_a_failure():

@@ -177,7 +177,7 @@ def test_failures_keep_their_policy_and_name_the_row():
         own.simulate(given={"mu": [1.0, -1.0, 2.0]}, seed=4, start=5)
     lines = str(caught.value).splitlines()
     assert lines[0] == "1 of 3 traces failed in node 'fails' (1 x ValueError); first: trace 6, seed 4."
-    assert lines[1] == "  The first error raised: ValueError: negative"
+    assert lines[1] == "  In trace 6, 'fails' raised ValueError: negative"
     assert lines[3] == "  or reproduce one with graph.simulate(given=<row 1>, seed=4, start=6)."
     np.testing.assert_array_equal(caught.value.traces["fails"], [1.0, math.nan, 2.0])
 
