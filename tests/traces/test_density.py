@@ -423,7 +423,12 @@ below = Graph(a, node(name="x")(lambda a: Normal(a, 1.0)))
             f"  declared at {thing.where}\n  It is computed from its parents; hand these over.",
         ),
         (below, [0.0, 1.0], QueryError, "log_prob(...) takes a mapping from names to values, not list."),
-        (below, {"a": 0.0, below["a"]: 0.0, "x": 0.0}, QueryError, "log_prob(...) names 'a' twice."),
+        (
+            below,
+            {"a": 0.0, below["a"]: 0.0, "x": 0.0},
+            QueryError,
+            "log_prob(...) names 'a' twice.\n  Give it by node or by name, not both.",
+        ),
         (below, {"a": "0", "x": 0.0}, EvidenceError, "log_prob(...) takes numbers for 'a', not text."),
         (
             below,
