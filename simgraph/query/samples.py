@@ -143,7 +143,7 @@ class Samples(Mapping[str, Tensor]):
 
         Args:
             values: Tensors by name, with as many draws.
-            dims: Names of the first axes of a variable's values, by name.
+            dims: Names of the first axes of a variable's values, by name. Axes of these draws keep their points.
 
         Raises:
             QueryError, ShapeError: As for new samples.

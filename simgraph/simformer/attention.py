@@ -76,8 +76,8 @@ def barrier(mask: Tensor, dtype: torch.dtype, keys: int, shared: int = 0) -> Ten
         0 where attention is allowed, minus infinity elsewhere, of the mask's shape.
     """
     if _is_few(mask, keys, shared):
-        return _barred(mask.permute(1, 2, 0).contiguous(), dtype).permute(2, 0, 1)
-    return _barred(mask, dtype)
+        mask = mask.permute(1, 2, 0).contiguous().permute(2, 0, 1)
+    return torch.zeros_like(mask, dtype=dtype).masked_fill_(~mask, float("-inf"))
 
 
 def attend(
@@ -162,10 +162,6 @@ def attend_shared(
 
 def _is_few(x: Tensor, keys: int, shared: int = 0) -> bool:
     return x.device.type == "cpu" and keys <= FEW and shared <= SHARED
-
-
-def _barred(mask: Tensor, dtype: torch.dtype) -> Tensor:
-    return torch.zeros(mask.shape, dtype=dtype, device=mask.device).masked_fill_(~mask, float("-inf"))
 
 
 def _powers(logits: Tensor, top: Tensor) -> Tensor:

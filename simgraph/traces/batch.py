@@ -15,7 +15,7 @@ from simgraph.errors import NodeReturnError
 from simgraph.text import a_kind
 from simgraph.traces.seeds import BLOCK, numpy_stream, torch_stream
 
-__all__ = ["Batch", "Inputs", "Rows", "as_array", "as_input", "provided", "whole_blocks"]
+__all__ = ["Batch", "Inputs", "Raised", "Rows", "as_array", "as_input", "provided", "whole_blocks"]
 
 
 @dataclass
@@ -53,6 +53,27 @@ class Batch:
     values: np.ndarray
     failures: dict[int, str] = field(default_factory=dict)
     errors: dict[int, BaseException] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Raised:
+    """An exception that a node raised.
+
+    Attributes:
+        node: Name of the node.
+        trace: Number of the trace.
+        error: The exception.
+    """
+
+    node: str
+    trace: int
+    error: BaseException
+
+    def __str__(self) -> str:
+        said = str(self.error).strip().splitlines()
+        return (
+            f"In trace {self.trace}, {self.node!r} raised {type(self.error).__name__}{f': {said[0]}' if said else ''}"
+        )
 
 
 @dataclass(frozen=True)

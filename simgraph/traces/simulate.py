@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -18,7 +17,7 @@ from simgraph.dsl import Index, Plate
 from simgraph.errors import DeclarationError, SamplingBiasWarning, ShapeError, SimulationError, warn
 from simgraph.graph import Graph
 from simgraph.graph.ragged import stacked
-from simgraph.traces.batch import Batch, Inputs
+from simgraph.traces.batch import Batch, Inputs, Raised
 from simgraph.traces.by_size import evaluate_by_size
 from simgraph.traces.evaluate import draws_in_blocks
 from simgraph.traces.given import below, rows_of
@@ -33,21 +32,6 @@ _NOTHING = np.empty(0, dtype=object)
 """Stands for the curves of a node that failed in all traces."""
 
 OnFailure = Literal["raise", "drop", "missing"]
-
-
-@dataclass(frozen=True)
-class _Raised:
-    """An exception, with the node and the trace that raised it."""
-
-    node: str
-    trace: int
-    error: BaseException
-
-    def __str__(self) -> str:
-        said = str(self.error).strip().splitlines()
-        return (
-            f"In trace {self.trace}, {self.node!r} raised {type(self.error).__name__}{f': {said[0]}' if said else ''}"
-        )
 
 
 def simulate(
@@ -188,7 +172,7 @@ class _Run:
         self._curves: dict[str, np.ndarray] = {}
         self.failed: dict[str, np.ndarray] = {}
         self.reasons: dict[str, dict[int, str]] = {}
-        self.raised: _Raised | None = None
+        self.raised: Raised | None = None
         begin = _first_rows(graph, first)
         lowest = min([first, *begin.values()])
         self.sizes = sizes_of_traces(graph, handed, seed, lowest, stop, start)
@@ -218,7 +202,7 @@ class _Run:
             self.reasons[name] = {trace: reason for trace, reason in sorted(reasons.items()) if trace >= first}
             asked = [row for row in batch.errors if row + begin[name] >= first]
             if self.raised is None and asked:
-                self.raised = _Raised(name, min(asked) + begin[name], batch.errors[min(asked)])
+                self.raised = Raised(name, min(asked) + begin[name], batch.errors[min(asked)])
         self.sizes = {plate: own[first - lowest :] for plate, own in self.sizes.items()}
         self.points = {name: own[first - lowest :] for name, own in self.points.items()}
         for name, low in begin.items():
